@@ -1,0 +1,109 @@
+"""The generated world, written out as prepared data in all four formats."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice, zip_longest
+from pathlib import Path
+from random import Random
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from palimpsest.data import counterfact, docred, text, zsre
+from palimpsest.data.prepared import PreparedData
+from palimpsest.data.world.corpus import Corpus, Fame, sample_documents
+from palimpsest.data.world.edits import EditWriter, Statement
+from palimpsest.data.world.names import mix
+from palimpsest.data.world.relations import LABELS, Kind
+from palimpsest.data.world.universe import Realm, Sizes, Universe
+
+Item = TypeVar("Item")
+
+
+def build_world(
+    folder: Path,
+    *,
+    seed: int,
+    realms: Mapping[str, Mapping[str, int]],
+    peak: int,
+    knee: Mapping[str, int],
+    questions: float,
+    documents: Mapping[str, int],
+    edits: Mapping[str, int],
+    recall: Mapping[str, int],
+) -> PreparedData:
+    """Write the world's files; the same arguments give the same bytes, in any process.
+
+    Args:
+        folder: where the files go.
+        seed: fixes every name, fact and sentence.
+        realms: sizes of the realms ``train``, ``dev`` and ``test``, which share no named entity.
+        peak: how many documents of the training text are about the most famous entity of each kind.
+        knee: by kind, the rank at which it is half as many (see :class:`~palimpsest.data.world.corpus.Fame`);
+            entities before it are called famous.
+        questions: the share of chunks of the training text that are lines of questions and answers.
+        documents: how many annotated documents a split has. ``train`` are about little-known entities of the
+            training realm (a memory is to be used where the model does not know), ``seen`` about famous ones, ``dev``
+            and ``test`` about entities of their own realms. ``text`` counts the unread chunks of the dev text.
+        edits: how many edits and questions ``dev`` and ``test`` have at the most; both are about facts of famous
+            training entities, and no subject is in both.
+        recall: how many facts are asked before any edit, per realm.
+    """
+    universe = Universe(seed, {name: Sizes(**sizes) for name, sizes in realms.items()})
+    fame = Fame(peak, {Kind(kind): rank for kind, rank in knee.items()})
+    train = universe.realms["train"]
+    data = PreparedData(folder)
+    docred.write_relations(folder / "relations.json", LABELS)
+
+    corpus = Corpus(train, fame, mix(seed, 100))
+    chunks = (corpus.chunk(index, questions) for index in range(corpus.length))
+    text.write_chunks(data.path("text", "train"), _bar(chunks, corpus.length, "training text"))
+    unread = Corpus(train, fame, mix(seed, 101))
+    text.write_chunks(data.path("text", "dev"), (unread.chunk(i, questions) for i in range(documents["text"])))
+
+    sources = {"train": ("train", False), "seen": ("train", True), "dev": ("dev", None), "test": ("test", None)}
+    for number, (split, (source, famous)) in enumerate(sources.items()):
+        pages = sample_documents(universe.realms[source], fame, documents[split], mix(seed, 110 + number), famous)
+        docred.write_documents(data.path("documents", split), _bar(pages, documents[split], f"{split} documents"))
+
+    writer = EditWriter(train, fame.knee, mix(seed, 120))
+    for split, statements in _by_subject(writer.statements, edits, mix(seed, 125)).items():
+        counterfact.write_edits(data.path("edits", split), islice(writer.edits(statements), edits[split]))
+        zsre.write_questions(data.path("questions", split), islice(writer.questions(statements), edits[split]))
+    for split in ("train", "test"):
+        realm = universe.realms[split]
+        everyone = EditWriter(realm, {kind: realm.sizes.of(kind) for kind in fame.knee}, mix(seed, 121))
+        facts = _by_fame(everyone.statements, realm, fame, mix(seed, 130))
+        counterfact.write_edits(data.path("recall", split), everyone.recall(islice(facts, recall[split])))
+    return data
+
+
+def _bar(items: Iterable[Item], total: int, what: str) -> Iterable[Item]:
+    return tqdm(items, total=total, desc=what, unit=" documents", mininterval=1)
+
+
+def _by_subject(statements: Iterable[Statement], shares: Mapping[str, float], seed: int) -> dict[str, list[Statement]]:
+    """Deal shuffled statements out to splits by their subjects, in proportion to ``shares``."""
+    names, weights = list(shares), list(shares.values())
+    dealt: dict[str, list[Statement]] = {name: [] for name in names}
+    for statement in statements:
+        subject = statement[0]
+        rng = Random(mix(seed, len(subject.kind), subject.number))
+        dealt[rng.choices(names, weights)[0]].append(statement)
+    for chosen in dealt.values():
+        Random(seed).shuffle(chosen)
+    return dealt
+
+
+def _by_fame(statements: Iterable[Statement], realm: Realm, fame: Fame, seed: int) -> Iterator[Statement]:
+    """Statements in random order, taken in turn from each doubling of the number of documents about the subject."""
+    octaves: dict[int, list[Statement]] = defaultdict(list)
+    for statement in statements:
+        subject = statement[0]
+        octaves[fame.documents(subject.kind, realm.rank(subject)).bit_length()].append(statement)
+    for chosen in octaves.values():
+        Random(seed).shuffle(chosen)
+    for row in zip_longest(*octaves.values()):
+        yield from (statement for statement in row if statement is not None)

@@ -1,0 +1,84 @@
+"""Which entity each document is about: a few are written about often, most once, as in real text."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from palimpsest.data.world.documents import write_document, write_questions
+from palimpsest.data.world.names import mix, permute
+from palimpsest.data.world.relations import Kind
+from palimpsest.data.world.universe import Realm, Thing
+from palimpsest.facts import Document
+
+
+@dataclass(frozen=True)
+class Fame:
+    """The long tail. ``round(peak / (1 + (rank / knee[kind])²))`` documents, at least one, are about an entity.
+
+    ``peak`` documents are about the most famous entities; at rank ``knee`` it is half as many, far beyond it one.
+    ``knee`` lists the kinds that documents are about.
+    """
+
+    peak: int
+    knee: Mapping[Kind, int]
+
+    def documents(self, kind: Kind, rank: int) -> int:
+        """How many documents of the training text are about an entity."""
+        return max(1, round(self.peak / (1 + (rank / self.knee[kind]) ** 2)))
+
+
+class Corpus:
+    """The training text of a realm as a fixed, shuffled sequence of (entity, copy) pairs, of which none is stored."""
+
+    def __init__(self, realm: Realm, fame: Fame, seed: int) -> None:
+        self.realm, self.seed = realm, seed
+        # (kind, rank, first position, whether the block is the tail: from there on one document an entity)
+        self._blocks: list[tuple[Kind, int, int, bool]] = []
+        position = 0
+        for kind in fame.knee:
+            size, rank = realm.sizes.of(kind), 0
+            while rank < size and (count := fame.documents(kind, rank)) > 1:
+                self._blocks.append((kind, rank, position, False))
+                position += count
+                rank += 1
+            self._blocks.append((kind, rank, position, True))
+            position += size - rank
+        self._starts = [start for _, _, start, _ in self._blocks]
+        self.length = position
+
+    def subject(self, index: int) -> Thing:
+        """The entity that document ``index`` (of ``length``) is about."""
+        position = permute(index, self.length, mix(self.seed, 1))
+        kind, rank, start, tail = self._blocks[bisect_right(self._starts, position) - 1]
+        return self.realm.thing(kind, rank + position - start if tail else rank)
+
+    def chunk(self, index: int, questions: float) -> str:
+        """Document ``index`` as text; with probability ``questions`` a line of questions and answers instead."""
+        rng = Random(mix(self.seed, 2, index))
+        main = self.subject(index)
+        if rng.random() < questions:
+            return write_questions(self.realm, main, rng)
+        return write_document(self.realm, main, rng).text
+
+
+def sample_documents(realm: Realm, fame: Fame, count: int, seed: int, famous: bool | None = None) -> Iterator[Document]:
+    """``count`` documents about entities drawn evenly from a realm.
+
+    ``famous`` restricts them to ranks before (True) or after (False) the knee, in proportion to the kinds' knees or
+    sizes; None takes all.
+    """
+    pools = {}
+    for kind, knee in fame.knee.items():
+        size = realm.sizes.of(kind)
+        knee = min(knee, size)
+        first, last = {True: (0, knee), False: (knee, size), None: (0, size)}[famous]
+        if last > first:
+            pools[kind] = (first, last)
+    kinds, weights = list(pools), [last - first for first, last in pools.values()]
+    for index in range(count):
+        rng = Random(mix(seed, 3, index))
+        first, last = pools[kind := rng.choices(kinds, weights)[0]]
+        yield write_document(realm, realm.thing(kind, rng.randrange(first, last)), rng)

@@ -1,0 +1,166 @@
+"""Training from scratch: it learns, packs every token once, and survives being killed at any moment."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from palimpsest.lm.checkpoint import Checkpoints
+from palimpsest.lm.packing import PackedTokens
+from palimpsest.lm.tokenizer import END_OF_TEXT, train_tokenizer
+from palimpsest.lm.train import Architecture, Schedule, evaluate, train_lm
+
+TEXTS = [f"Person {n} was born in City {n % 5}. The capital of Land {n % 7} is City {n % 5}." for n in range(200)]
+SHAPE = Architecture(layers=2, width=32, feedforward=64, heads=2, context_length=64)
+
+
+def schedule(**changes) -> Schedule:
+    values = {"epochs": 2, "batch_size": 4, "learning_rate": 5e-3, "warmup": 5, "log_every": 5, "evaluate_every": 20}
+    return Schedule(**{**values, "checkpoint_every": 7, **changes})
+
+
+@pytest.fixture(scope="module")
+def packed():
+    tokenizer = train_tokenizer(TEXTS, 400, 64)
+    return tokenizer, PackedTokens.encode(TEXTS, tokenizer, 32)
+
+
+def test_tokenizer_is_lossless_and_begins_with_end_of_text(packed) -> None:
+    tokenizer, _ = packed
+    for text in ["Person 3 was born", "naïve ☃ \n\t x", "  two  spaces "]:
+        ids = tokenizer(text)["input_ids"]
+        assert ids[0] == tokenizer.eos_token_id == tokenizer.bos_token_id
+        assert tokenizer.decode(ids[1:]) == text
+    assert tokenizer.convert_tokens_to_ids(END_OF_TEXT) == tokenizer.eos_token_id != tokenizer.pad_token_id
+
+
+def test_packing_uses_every_window_once_an_epoch(packed) -> None:
+    tokenizer, windows = packed
+    stream = [t for text in TEXTS for t in tokenizer(text)["input_ids"]]
+    assert windows.tokens.tolist() == stream
+    first = windows.batch(np.array([0, 1]))
+    assert first.shape == (2, 33)
+    assert first[0, -1] == first[1, 0]  # the successor of a window opens the next
+    per_epoch = windows.windows // 4
+    for epoch in (0, 1):
+        seen = torch.cat([windows.shuffled(epoch * per_epoch + i, 4, seed=1) for i in range(per_epoch)])
+        assert len(np.unique(seen[:, 0].numpy() * 1000 + seen[:, 1].numpy())) > 1
+        rows = {tuple(row) for row in seen.tolist()}
+        everything = {tuple(row) for row in windows.batch(np.arange(windows.windows)).tolist()}
+        assert rows <= everything
+        assert len(seen) == per_epoch * 4
+    assert not torch.equal(windows.shuffled(0, 4, 1), windows.shuffled(per_epoch, 4, 1))
+
+
+def test_too_little_text_is_an_error(packed) -> None:
+    with pytest.raises(ValueError, match="do not fill a window"):
+        PackedTokens.encode(["short"], packed[0], 32)
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    plan = schedule(learning_rate=1.0, warmup=10, floor=0.1)
+    rates = [plan.rate(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1, abs=0.01)
+    assert max(rates) == rates[9] == pytest.approx(1.0, abs=0.03)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+    assert rates[55] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi * 0.55)))
+
+
+def test_training_learns_and_reports(packed, tmp_path: Path) -> None:
+    tokenizer, windows = packed
+    model = SHAPE.build(tokenizer, seed=0)
+    before = evaluate(model, windows, schedule())
+    seen: list[int] = []
+    rows = train_lm(model, windows, windows, schedule(), checkpoints=tmp_path, log=lambda row, step: seen.append(step))
+    assert before == pytest.approx(np.log(len(tokenizer)), rel=0.1)  # an untrained model guesses
+    assert rows[-1]["dev_loss"] < 0.6 * before
+    assert rows[-1]["dev_loss"] == pytest.approx(evaluate(model, windows, schedule()))
+    assert [row["step"] for row in rows] == seen
+    assert rows[-1]["tokens"] == rows[-1]["step"] * 4 * 32
+    assert not model.training
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+from test_train import SHAPE, TEXTS, schedule
+from palimpsest.lm.packing import PackedTokens
+from palimpsest.lm.tokenizer import train_tokenizer
+from palimpsest.lm.train import train_lm
+tokenizer = train_tokenizer(TEXTS, 400, 64)
+windows = PackedTokens.encode(TEXTS, tokenizer, 32)
+model = SHAPE.build(tokenizer, seed=0)
+print("ready", flush=True)
+train_lm(model, windows, windows, schedule(epochs=6), checkpoints=Path(sys.argv[2]))
+model.save_pretrained(sys.argv[3])
+"""
+
+
+def run(checkpoints: Path, out: Path, kill_after: float | None = None) -> int:
+    """Train in a process of its own; ``kill_after`` seconds after training began it is killed with SIGKILL."""
+    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(checkpoints), str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
+    assert process.stdout is not None
+    while process.stdout.readline().strip() != b"ready":
+        assert process.poll() is None
+    if kill_after is not None:
+        time.sleep(kill_after)
+        process.send_signal(signal.SIGKILL)
+    process.stdout.read()
+    return process.wait()
+
+
+@pytest.mark.slow
+def test_a_run_killed_anywhere_ends_with_the_same_weights(tmp_path: Path) -> None:
+    started = time.monotonic()
+    assert run(tmp_path / "a", tmp_path / "whole") == 0
+    length = time.monotonic() - started
+    rng, kills = random.Random(0), 0
+    for _ in range(3):
+        kills += run(tmp_path / "b", tmp_path / "resumed", kill_after=rng.uniform(0.05, 0.2) * length) != 0
+    assert kills
+    assert list((tmp_path / "b").glob("*/*")), "no checkpoint was left by the killed runs"
+    assert run(tmp_path / "b", tmp_path / "resumed") == 0
+    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "resumed"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_changed_run_does_not_go_on_from_anothers_checkpoint(packed, tmp_path: Path) -> None:
+    tokenizer, windows = packed
+    for rate in (5e-3, 1e-3):
+        model = SHAPE.build(tokenizer, seed=0)
+        train_lm(model, windows, windows, schedule(epochs=0.3, learning_rate=rate), checkpoints=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_half_written_checkpoints_are_passed_over(packed, tmp_path: Path) -> None:
+    tokenizer, _ = packed
+    model = SHAPE.build(tokenizer, seed=0)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.zeros(1, 4, dtype=torch.long)).logits.sum().backward()
+    optimizer.step()
+    state = Checkpoints(tmp_path, "f" * 64)
+    state.save(5, model, optimizer, {"note": 1})
+    (state.folder / "000000009.partial").mkdir()
+    other = SHAPE.build(tokenizer, seed=1)
+    fresh = torch.optim.AdamW(other.parameters())
+    assert state.restore(other, fresh) == (5, {"note": 1})
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+    one, two = optimizer.state_dict()["state"], fresh.state_dict()["state"]
+    assert all(torch.equal(one[i][key], two[i][key]) for i in one for key in one[i])
+    state.clear()
+    assert state.restore(other, fresh) == (0, {})
