@@ -48,9 +48,10 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $@
 
 .PHONY: repro
-repro: env  ## run the pipeline [SCALE=smoke|laptop|gpu|paper DATA=world|real MIRROR=folder STAGE=name ARGS='lm.steps=9 ...']
+repro: env  ## run the pipeline [SCALE=smoke|laptop|gpu|paper DATA=world|real MIRROR=folder STAGE=name ARGS='seed=1 ...']
 	@python -m palimpsest.pipeline.compose scale=$(SCALE) $(if $(DATA),data=$(DATA)) $(if $(MIRROR),'data.mirror="$(MIRROR)"') $(ARGS)
 	@dvc repro $(STAGE)
+	@$(if $(filter laptop,$(SCALE)),python -m palimpsest.pipeline.readme)
 
 .PHONY: test
 test: env  ## lint, types, unit tests, and the whole pipeline at smoke scale in a temporary copy
@@ -63,6 +64,7 @@ test: env  ## lint, types, unit tests, and the whole pipeline at smoke scale in 
 .PHONY: bench
 bench: env  ## run the benchmarks, into results/metrics/bench.json
 	python -m benchmarks
+	python -m palimpsest.pipeline.readme
 
 .PHONY: lab
 lab: env  ## open JupyterLab on notebooks/

@@ -105,7 +105,7 @@ def run(device: str = "cpu", prompts: int = 512, repetitions: int = 5) -> dict[s
     """Measure; ``.low`` and ``.high`` are the smallest and largest ratio of the repetitions, the name their median.
 
     - ``bench.scoring.speedup_batch64``: distinct prompts with one target each, against one at a time.
-    - ``bench.scoring.speedup_batch64_shared``: a quarter as many prompts with two targets each (new and old answer, as
+    - ``bench.scoring.speedup_batch64_shared``: an eighth as many prompts with two targets each (new and old answer, as
       edits are scored), against one at a time.
     - ``bench.generation.speedup_batch64``: an eighth of the prompts, against ``model.generate`` on one at a time.
     - ``bench.generation.speedup_over_transformers``: a quarter, against ``model.generate`` in batches of the same size.
@@ -114,7 +114,7 @@ def run(device: str = "cpu", prompts: int = 512, repetitions: int = 5) -> dict[s
     lm.tokenizer.pad_token = lm.tokenizer.eos_token
     lm.model.to(device)
     budget = BATCH * (PROMPT_WORDS[1] + 4)
-    single, shared = random_requests(prompts, targets=1), random_requests(prompts // 4, targets=2)
+    single, shared = random_requests(prompts, targets=1), random_requests(prompts // 8, targets=2)
     some, few = single[0][: prompts // 4], single[0][: prompts // 8]
     generate = partial(
         generate_greedy,

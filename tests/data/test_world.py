@@ -24,10 +24,11 @@ from palimpsest.evaluation.description import names as names_in
 from palimpsest.facts import DataError
 
 SIZES = {"countries": 8, "cities": 24, "companies": 60, "universities": 8, "people": 120, "books": 60}
-FAME = Fame(12, {Kind.PERSON: 20, Kind.BOOK: 10, Kind.COMPANY: 10, Kind.CITY: 10, Kind.COUNTRY: 8})
+FAME = Fame(12, {Kind.PERSON: 20, Kind.BOOK: 10, Kind.COMPANY: 10, Kind.CITY: 10, Kind.COUNTRY: 8}, 4)
 ARGUMENTS = {
     "realms": {"train": SIZES, "dev": SIZES, "test": SIZES},
     "peak": 12,
+    "reach": 4,
     "knee": {kind.value: rank for kind, rank in FAME.knee.items()},
     "questions": 0.2,
     "documents": {"text": 5, "train": 30, "seen": 10, "dev": 10, "test": 10},
@@ -156,7 +157,8 @@ def test_corpus_has_a_long_tail_and_covers_everyone(universe: Universe) -> None:
     counts = Counter(corpus.subject(index) for index in range(corpus.length))
     realm = universe.realms["train"]
     expected = {t: FAME.documents(kind, realm.rank(t)) for kind in FAME.knee for t in realm.things(kind)}
-    assert counts == expected
+    assert counts == {thing: count for thing, count in expected.items() if count}
+    assert 0 in expected.values()
     assert max(counts.values()) == 12
     assert Counter(counts.values()).most_common(1)[0][0] == 1
 
@@ -203,7 +205,7 @@ def test_edits_are_counterfactual_and_neighbours_share_relation_and_object(
         assert edit.target_new not in edit.target_true
         assert edit.subject in edit.prompt
         assert len(edit.paraphrases) >= 1
-        assert len(edit.neighbors) >= 2
+        assert len(edit.neighbors) >= 1
         for neighbor in edit.neighbors:
             (subject,) = [
                 name for name in by_name if f"{name} " in f"{neighbor.prompt} " or f"{name}'s" in neighbor.prompt

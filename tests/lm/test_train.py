@@ -16,14 +16,15 @@ from safetensors.torch import load_file
 from palimpsest.lm.checkpoint import Checkpoints
 from palimpsest.lm.packing import PackedTokens
 from palimpsest.lm.tokenizer import END_OF_TEXT, train_tokenizer
-from palimpsest.lm.train import Architecture, Schedule, evaluate, train_lm
+from palimpsest.lm.train import Architecture, Schedule, _optimizers, evaluate, train_lm
 
 TEXTS = [f"Person {n} was born in City {n % 5}. The capital of Land {n % 7} is City {n % 5}." for n in range(200)]
 SHAPE = Architecture(layers=2, width=32, feedforward=64, heads=2, context_length=64)
 
 
 def schedule(**changes) -> Schedule:
-    values = {"epochs": 2, "batch_size": 4, "learning_rate": 5e-3, "warmup": 5, "log_every": 5, "evaluate_every": 20}
+    values = {"epochs": 2, "batch_size": 4, "learning_rate": 5e-3, "matrix_learning_rate": 2e-2, "warmup": 5}
+    values |= {"log_every": 5, "evaluate_every": 20}
     return Schedule(**{**values, "checkpoint_every": 7, **changes})
 
 
@@ -66,8 +67,8 @@ def test_too_little_text_is_an_error(packed) -> None:
 
 
 def test_learning_rate_rises_and_falls() -> None:
-    plan = schedule(learning_rate=1.0, warmup=10, floor=0.1)
-    rates = [plan.rate(step, 100) for step in range(100)]
+    plan = schedule(warmup=10, floor=0.1)
+    rates = [plan.factor(step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1, abs=0.01)
     assert max(rates) == rates[9] == pytest.approx(1.0, abs=0.03)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
@@ -149,18 +150,21 @@ def test_a_changed_run_does_not_go_on_from_anothers_checkpoint(packed, tmp_path:
 def test_half_written_checkpoints_are_passed_over(packed, tmp_path: Path) -> None:
     tokenizer, _ = packed
     model = SHAPE.build(tokenizer, seed=0)
-    optimizer = torch.optim.AdamW(model.parameters())
+    optimizers = _optimizers(model, schedule())
     model(torch.zeros(1, 4, dtype=torch.long)).logits.sum().backward()
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     state = Checkpoints(tmp_path, "f" * 64)
-    state.save(5, model, optimizer, {"note": 1})
+    state.save(5, model, optimizers, {"note": 1})
     (state.folder / "000000009.partial").mkdir()
     other = SHAPE.build(tokenizer, seed=1)
-    fresh = torch.optim.AdamW(other.parameters())
+    fresh = _optimizers(other, schedule())
     assert state.restore(other, fresh) == (5, {"note": 1})
     for one, two in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(one, two)
-    one, two = optimizer.state_dict()["state"], fresh.state_dict()["state"]
-    assert all(torch.equal(one[i][key], two[i][key]) for i in one for key in one[i])
+    for saved, restored in zip(optimizers, fresh, strict=True):
+        one, two = saved.state_dict()["state"], restored.state_dict()["state"]
+        assert one
+        assert all(torch.equal(one[i][key], two[i][key]) for i in one for key in one[i])
     state.clear()
     assert state.restore(other, fresh) == (0, {})

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import reprlib
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
 
 from palimpsest.facts import DataError
+from palimpsest.files import atomic_path
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -127,16 +126,8 @@ def parse_records(
 @contextmanager
 def atomic(path: Path) -> Iterator[TextIO]:
     """Open a text file that appears under its name when it is complete, or not at all; folders are made as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(path) as temporary, temporary.open("x", encoding="utf-8", newline="\n") as file:
+        yield file
 
 
 def write_json(path: Path, value: object) -> None:
@@ -144,16 +135,6 @@ def write_json(path: Path, value: object) -> None:
     with atomic(path) as file:
         json.dump(value, file, ensure_ascii=False, indent=2, allow_nan=False)
         file.write("\n")
-
-
-def write_jsonl(path: Path, records: Iterable[object]) -> int:
-    """Write one JSON record a line, in flat memory, and return how many there were."""
-    count = 0
-    with atomic(path) as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-            count += 1
-    return count
 
 
 def write_list(

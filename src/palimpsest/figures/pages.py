@@ -1,4 +1,4 @@
-"""Documents to look at in a notebook: what is annotated in them, and how a model reads them."""
+"""Annotated documents to look at in a notebook."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from IPython.display import HTML
 
 from palimpsest.facts import Document
 from palimpsest.figures.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
-from palimpsest.lm.scoring import TextLosses
 
 TYPE_COLOURS = {"PER": BLUE, "LOC": GREEN, "ORG": ORANGE, "TIME": PURPLE, "NUM": RED, "MISC": SKY}
-DARKEST = 10.0  # nats
 
 
 def show_document(document: Document, labels: Mapping[str, str]) -> HTML:
@@ -39,13 +37,3 @@ def show_document(document: Document, labels: Mapping[str, str]) -> HTML:
         f"<h4>{escape(document.title)}</h4><p style='line-height:2'>{''.join(parts)}</p><p>{legend}</p><table><tr>"
         f"<th>subject</th><th>relation</th><th>object</th><th>sentences</th></tr>{rows}</table>"
     )
-
-
-def show_losses(document: Document, losses: TextLosses) -> HTML:
-    """A document token by token: the darker the ground, the higher the loss; the number is on hovering."""
-    text, pieces = document.text, []
-    for (start, end), loss in zip(losses.offsets, losses.losses, strict=True):
-        alpha = min(1.0, float(loss) / DARKEST)
-        style = f"background:rgba(213,94,0,{alpha:.2f})"
-        pieces.append(f'<span title="{loss:.2f} nats" style="{style}">{escape(text[start:end])}</span>')
-    return HTML(f"<h4>{escape(document.title)}</h4><p style='line-height:2'>{''.join(pieces)}</p>")

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+DEFAULT_TOKENS_PER_BATCH = 8192
+
 
 def length_batches(lengths: Sequence[int], max_tokens: int, rows: Sequence[int] | None = None) -> list[list[int]]:
     """Group items of similar length, the longest first, so that a batch too large for the memory shows at once.

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import torch
 from transformers import DynamicCache
 
-from palimpsest.lm.batching import length_batches, padded, tracked
+from palimpsest.lm.batching import DEFAULT_TOKENS_PER_BATCH, length_batches, padded, tracked
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.prompts import Overflow, fit_context
-from palimpsest.lm.scoring import DEFAULT_TOKENS_PER_BATCH
 
 
 @torch.no_grad()

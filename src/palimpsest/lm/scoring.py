@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from palimpsest.lm.batching import length_batches, padded, tracked
+from palimpsest.lm.batching import DEFAULT_TOKENS_PER_BATCH, length_batches, padded, tracked
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.prompts import Overflow, encode_targets, fit_context
 
-DEFAULT_TOKENS_PER_BATCH = 8192
 PROJECTED_ROWS = 1024  # rows of V logits normalised at a time in float32
 
 

@@ -56,15 +56,21 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How to train. AdamW; the learning rate rises over ``warmup`` steps and falls along a cosine to ``floor`` of it.
+    """How to train.
 
-    ``epochs`` may be a fraction; ``clip`` bounds the gradient's norm; ``weight_decay`` is for matrices only;
-    ``precision`` is ``bf16`` (autocast) or ``fp32``.
+    Muon (momentum orthogonalised by Newton–Schulz iterations; Jordan et al. 2024) for the layers' matrices, AdamW for
+    embeddings and vectors. Muon learns rare associations with fewer repetitions (Wang et al., arXiv 2509.26030), which
+    is what a small model of a long-tailed world needs. Both learning rates rise over ``warmup`` steps and fall along a
+    cosine to ``floor`` of themselves.
+
+    ``epochs`` may be a fraction; ``clip`` bounds the gradient's norm; ``weight_decay`` (of AdamW, per unit of learning
+    rate; Muon's matrices shrink at the same pace) is not for vectors; ``precision`` is ``bf16`` (autocast) or ``fp32``.
     """
 
     epochs: float
     batch_size: int
     learning_rate: float
+    matrix_learning_rate: float
     warmup: int
     floor: float = 0.05
     weight_decay: float = 0.1
@@ -77,10 +83,10 @@ class Schedule:
     checkpoint_every: int = 200
     seed: int = 0
 
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of a step, counted from 0."""
+    def factor(self, step: int, steps: int) -> float:
+        """What the learning rates are multiplied by at a step, counted from 0."""
         cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * (self.floor + (1 - self.floor) * cosine)
+        return min(1.0, (step + 1) / self.warmup) * (self.floor + (1 - self.floor) * cosine)
 
 
 def train_lm(
@@ -108,9 +114,9 @@ def train_lm(
         Rows with ``step``, ``tokens``, ``seconds`` (spent in training steps) and any of ``loss`` (mean over the steps
         since the last row), ``learning_rate``, ``gradient_norm`` and ``dev_loss``; losses in nats a token.
     """
-    optimizer = _optimizer(model, schedule)
+    optimizers = _optimizers(model, schedule)
     state = Checkpoints(checkpoints, _fingerprint(model, train, schedule))
-    first, notes = state.restore(model, optimizer)
+    first, notes = state.restore(model, optimizers)
     history: list[Row] = notes.get("history", [])
     seconds, losses = notes.get("seconds", 0.0), notes.get("losses", [])
     steps = max(1, round(schedule.epochs * (train.windows // min(schedule.batch_size, train.windows))))
@@ -118,21 +124,23 @@ def train_lm(
     progress = tqdm(range(first, steps), initial=first, total=steps, desc="training", unit=" steps", mininterval=1)
     for step in progress:
         started = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step, steps)
+        factor = schedule.factor(step, steps)
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = factor * group["initial_lr"]
         batch = train.shuffled(step, schedule.batch_size, schedule.seed).to(model.device)
         loss = batch_loss(model, batch, schedule.precision)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), schedule.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
         seconds += time.perf_counter() - started
 
         done = step + 1
         row: Row = {}
         if done % schedule.log_every == 0 or done == steps:
-            row = {"loss": sum(losses) / len(losses), "learning_rate": schedule.rate(step, steps)}
+            row = {"loss": sum(losses) / len(losses), "learning_rate": factor * schedule.learning_rate}
             row["gradient_norm"] = norm.item()
             losses = []
             progress.set_postfix(loss=f"{row['loss']:.3f}")
@@ -143,7 +151,7 @@ def train_lm(
             history.append(row)
             log(row, done)
         if done % schedule.checkpoint_every == 0 and done < steps:
-            state.save(done, model, optimizer, {"history": history, "seconds": seconds, "losses": losses})
+            state.save(done, model, optimizers, {"history": history, "seconds": seconds, "losses": losses})
     model.eval()
     return history
 
@@ -169,11 +177,21 @@ def evaluate(model: LlamaForCausalLM, windows: PackedTokens, schedule: Schedule)
     return total / windows.windows
 
 
-def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": schedule.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(schedule.beta1, schedule.beta2), fused=True)
+def _optimizers(model: LlamaForCausalLM, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    inner = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
+    known = {id(weight) for weight in inner}
+    outer = [weight for weight in model.parameters() if id(weight) not in known]
+    embeddings, vectors = ([weight for weight in outer if (weight.ndim > 1) is wide] for wide in (True, False))
+    groups = [{"params": embeddings, "weight_decay": schedule.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    betas = (schedule.beta1, schedule.beta2)
+    rate, matrix_rate = schedule.learning_rate, schedule.matrix_learning_rate
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.Muon(inner, lr=matrix_rate, weight_decay=schedule.weight_decay * rate / matrix_rate),
+        torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True),
+    ]
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["initial_lr"] = group["lr"]
+    return optimizers
 
 
 def _fingerprint(model: nn.Module, train: PackedTokens, schedule: Schedule) -> str:

@@ -3,8 +3,9 @@
     python -m palimpsest.pipeline.notebook lm -p lm.steps=100
 
 The names assigned in the cell tagged ``parameters`` are sections of params.yaml; papermill injects their values after
-that cell. The executed copy goes to ``<results>/notebooks/lm.ipynb`` with ``lm.html`` beside it. If a cell fails, its
-source and traceback are shown, the cells run so far are kept as ``lm.failed.ipynb``, and the last good copy stays.
+that cell. The executed copy goes to ``<results>/notebooks/lm.ipynb`` with ``lm.html`` beside it, and how long it took
+to ``<results>/metrics/seconds/lm.json``. If a cell fails, its source and traceback are shown, the cells run so far are
+kept as ``lm.failed.ipynb``, and the last good copy stays.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from ruamel.yaml.error import YAMLError
 from palimpsest.files import atomic_path
 from palimpsest.pipeline import project
 from palimpsest.pipeline.project import PARAMS, ProjectError
+from palimpsest.pipeline.results import write_metrics
 
 ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -172,6 +174,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
     running, failed = done.with_suffix(".running.ipynb"), done.with_suffix(".failed.ipynb")
     done.parent.mkdir(parents=True, exist_ok=True)
     echoes = Echo(sys.stdout), Echo(sys.stderr)
+    start = time.monotonic()
     try:
         with tempfile.TemporaryDirectory() as profile:
             # The copy of the package in this folder comes first (a copy of the project runs its own code), and no
@@ -204,6 +207,8 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
         page.write_text(html, encoding="utf-8")
     os.replace(running, done)
     failed.unlink(missing_ok=True)
+    timing = done.parents[1] / "metrics" / "seconds" / f"{name}.json"
+    write_metrics(timing, {f"repro.seconds.{name}": round(time.monotonic() - start, 1)})
     return done
 
 
@@ -213,7 +218,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="the notebook's name, as lm for notebooks/lm.ipynb")
     parser.add_argument("-p", dest="overrides", action="append", default=[], metavar="NAME=VALUE", help="lm.steps=100")
     options = parser.parse_args(arguments)
-    start = time.monotonic()
     try:
         done = run(options.name, options.overrides)
     except ProjectError as error:
@@ -228,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reason = "lost its kernel (out of memory, or killed)"
         print(f"error: notebook {options.name} {reason}; {'; '.join(error.__notes__)}", file=sys.stderr)
         return 1
-    print(f"{options.name} took {time.monotonic() - start:.0f} s: {done.with_suffix('.html')}")
+    print(f"{options.name} is done: {done.with_suffix('.html')}")
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -20,6 +21,8 @@ from matplotlib.figure import Figure
 from palimpsest.files import atomic_path
 
 GATHERED_APART = ("headline.json", "bench.json")
+SUMMARY = "summary"  # the stage that gathers
+SECONDS = "repro.seconds."
 
 
 @runtime_checkable
@@ -88,18 +91,23 @@ def write_table(path: Path | str, table: pd.DataFrame) -> None:
 def gather(folder: Path | str) -> dict[str, float]:
     """All metrics of the stages under ``folder``/metrics as one flat map.
 
+    The seconds that the stages took are summed up to ``repro.seconds.total``; the summary, which gathers, is not in it.
+
     Raises ValueError if two files give the same name.
     """
     gathered: dict[str, float] = {}
     owner: dict[str, Path] = {}
-    for path in sorted(Path(folder, "metrics").glob("*.json")):
-        if path.name in GATHERED_APART:
+    for path in sorted(Path(folder, "metrics").rglob("*.json")):
+        if path.name in GATHERED_APART or path.stem == SUMMARY:
             continue
         for name, number in read_metrics(path).items():
             if name in gathered:
                 raise ValueError(f"metric {name}: both in {owner[name]} and in {path}")
             gathered[name], owner[name] = number, path
-    return gathered
+    seconds = [number for name, number in gathered.items() if name.startswith(SECONDS)]
+    return gathered | (
+        {f"{SECONDS}total": round(sum(seconds), 1), "repro.cores": os.cpu_count() or 1} if seconds else {}
+    )
 
 
 def write_headline(folder: Path | str) -> Path:
@@ -107,6 +115,15 @@ def write_headline(folder: Path | str) -> Path:
     path = Path(folder, "metrics", "headline.json")
     write_metrics(path, gather(folder))
     return path
+
+
+def headline_table(folder: Path | str) -> pd.DataFrame:
+    """The headline figures to read: a row a figure with its bounds and ``n`` where it has them."""
+    headline = read_metrics(Path(folder, "metrics", "headline.json"))
+    parts = (".low", ".high", ".n")
+    figures = [name for name in headline if not (name.endswith(parts) and name.rpartition(".")[0] in headline)]
+    rows = {name: [headline[name], *(headline.get(name + part) for part in parts)] for name in figures}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "n"])
 
 
 def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:

@@ -29,6 +29,7 @@ def build_world(
     realms: Mapping[str, Mapping[str, int]],
     peak: int,
     knee: Mapping[str, int],
+    reach: int,
     questions: float,
     documents: Mapping[str, int],
     edits: Mapping[str, int],
@@ -43,6 +44,7 @@ def build_world(
         peak: how many documents of the training text are about the most famous entity of each kind.
         knee: by kind, the rank at which it is half as many (see :class:`~palimpsest.data.world.corpus.Fame`);
             entities before it are called famous.
+        reach: from rank ``reach * knee`` on no document of the training text is about an entity.
         questions: the share of chunks of the training text that are lines of questions and answers.
         documents: how many annotated documents a split has. ``train`` are about little-known entities of the
             training realm (a memory is to be used where the model does not know), ``seen`` about famous ones, ``dev``
@@ -52,7 +54,7 @@ def build_world(
         recall: how many facts are asked before any edit, per realm.
     """
     universe = Universe(seed, {name: Sizes(**sizes) for name, sizes in realms.items()})
-    fame = Fame(peak, {Kind(kind): rank for kind, rank in knee.items()})
+    fame = Fame(peak, {Kind(kind): rank for kind, rank in knee.items()}, reach)
     train = universe.realms["train"]
     data = PreparedData(folder)
     docred.write_relations(folder / "relations.json", LABELS)

@@ -16,18 +16,22 @@ from palimpsest.facts import Document
 
 @dataclass(frozen=True)
 class Fame:
-    """The long tail. ``round(peak / (1 + (rank / knee[kind])²))`` documents, at least one, are about an entity.
+    """The long tail: ``round(peak / (1 + (rank / knee[kind])⁴))`` documents, at least one, are about an entity.
 
-    ``peak`` documents are about the most famous entities; at rank ``knee`` it is half as many, far beyond it one.
+    ``peak`` documents are about the most famous entities; at rank ``knee`` it is half as many, far beyond it one. From
+    rank ``reach * knee`` on there are none: these entities the training text mentions in passing or never.
     ``knee`` lists the kinds that documents are about.
     """
 
     peak: int
     knee: Mapping[Kind, int]
+    reach: int
 
     def documents(self, kind: Kind, rank: int) -> int:
         """How many documents of the training text are about an entity."""
-        return max(1, round(self.peak / (1 + (rank / self.knee[kind]) ** 2)))
+        if rank >= self.reach * self.knee[kind]:
+            return 0
+        return max(1, round(self.peak / (1 + (rank / self.knee[kind]) ** 4)))
 
 
 class Corpus:
@@ -39,7 +43,7 @@ class Corpus:
         self._blocks: list[tuple[Kind, int, int, bool]] = []
         position = 0
         for kind in fame.knee:
-            size, rank = realm.sizes.of(kind), 0
+            size, rank = min(realm.sizes.of(kind), fame.reach * fame.knee[kind]), 0
             while rank < size and (count := fame.documents(kind, rank)) > 1:
                 self._blocks.append((kind, rank, position, False))
                 position += count

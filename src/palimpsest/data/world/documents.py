@@ -9,9 +9,9 @@ from palimpsest.data.world.universe import Realm, Thing
 from palimpsest.facts import Document, Entity, Fact, Mention
 
 SENTENCES = (5, 10)
-ASIDE = 0.3  # probability that a fact about the main entity is followed by one about its object
-FILLER = 0.1  # probability that a sentence is followed by one that states nothing
-PRONOUN, ALIAS = 0.35, 0.2  # how an entity is mentioned again; otherwise by its full name
+ASIDE = 0.15  # probability that a fact about the main entity is followed by one about its object
+FILLER = 0.06  # probability that a sentence is followed by one that states nothing
+PRONOUN, ALIAS = 0.25, 0.12  # how an entity is mentioned again; otherwise by its full name
 
 FILLERS = tuple(
     Template(text)

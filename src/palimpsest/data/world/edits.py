@@ -18,7 +18,7 @@ from palimpsest.facts import Edit, Probe
 
 Statement = tuple[Thing, Relation, Thing]
 
-MIN_NEIGHBORS = 2
+MIN_NEIGHBORS = 1
 MAX_NEIGHBORS = 10
 SHOWN = 10  # attribute and generation prompts an edit
 

@@ -1,0 +1,114 @@
+"""Keep the README's numbers equal to the result files.
+
+    python -m palimpsest.pipeline.readme [--check]
+
+Between ``<!-- results NAME -->`` and ``<!-- end -->`` the README shows a table that is made from the committed results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from palimpsest.files import atomic_path
+from palimpsest.pipeline import project
+from palimpsest.pipeline.results import SECONDS, read_metrics
+
+README = Path("README.md")
+BLOCK = re.compile(r"(<!-- results (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+Figures = Mapping[str, float]
+
+RECALL = {
+    "train_templates": "facts of frequent entities, wording seen in training",
+    "heldout_templates": "facts of frequent entities, held-out wording",
+    "rare_entities": "facts of entities mentioned once or twice",
+    "test_entities": "facts of entities never mentioned",
+    "test_entities_chance": "the same by chance (commonest answer of the relation)",
+}
+CLASSES = {"all": "all tokens", "entity": "entity mentions", "target": "target mentions"}
+ENTITIES = {"train": "known entities", "test": "unknown entities"}
+
+
+def recall_table(figures: Figures) -> list[str]:
+    """What the base LM knows before any edit."""
+    rows = ["| recall before any edit (exact) | share | 95 % interval | n |", "| --- | --- | --- | --- |"]
+    for key, words in RECALL.items():
+        name = f"lm.recall.{key}"
+        if name in figures:
+            bounds = f"{figures[f'{name}.low']:.1%} – {figures[f'{name}.high']:.1%}"
+            rows.append(f"| {words} | {figures[name]:.1%} | {bounds} | {figures[f'{name}.n']:,} |")
+    return rows
+
+
+def perplexity_table(figures: Figures) -> list[str]:
+    """Perplexity of the base LM on unread documents."""
+    splits = [split for split in ENTITIES if f"lm.ppl.all.{split}" in figures]
+    rows = ["| perplexity, unread documents | " + " | ".join(ENTITIES[split] for split in splits) + " |"]
+    rows.append("| --- " * (1 + len(splits)) + "|")
+    for key, words in CLASSES.items():
+        cells = []
+        for split in splits:
+            name = f"lm.ppl.{key}.{split}"
+            cells.append(f"{figures[name]:.3g} ({figures[f'{name}.low']:.3g} – {figures[f'{name}.high']:.3g})")
+        rows.append(f"| {words} | {' | '.join(cells)} |")
+    return rows
+
+
+def seconds_table(figures: Figures) -> list[str]:
+    """How long each stage took."""
+    rows = [f"| stage | seconds on {figures['repro.cores']:.0f} cores |", "| --- | --- |"]
+    for name, number in figures.items():
+        stage = name.removeprefix(SECONDS)
+        if name.startswith(SECONDS) and stage != "total":
+            rows.append(f"| `{stage}` | {number:.0f} |")
+    return [*rows, f"| **all** | **{figures[f'{SECONDS}total']:.0f}** |"]
+
+
+def bench_table(figures: Figures) -> list[str]:
+    """The benchmarks."""
+    rows = ["| benchmark | figure |", "| --- | --- |"]
+    return rows + [f"| `{name}` | {number:.3g} |" for name, number in figures.items()]
+
+
+TABLES: dict[str, tuple[Callable[[Figures], list[str]], str]] = {
+    "recall": (recall_table, "results/metrics/headline.json"),
+    "perplexity": (perplexity_table, "results/metrics/headline.json"),
+    "real_perplexity": (perplexity_table, "results/real/metrics/headline.json"),
+    "seconds": (seconds_table, "results/metrics/headline.json"),
+    "bench": (bench_table, "results/metrics/bench.json"),
+}
+
+
+def rendered(text: str) -> str:
+    """The README with its tables made anew. KeyError for a table that nobody knows."""
+
+    def table(match: re.Match[str]) -> str:
+        make, source = TABLES[match[2]]
+        return match[1] + "\n".join(make(read_metrics(source))) + "\n" + match[3]
+
+    return BLOCK.sub(table, text)
+
+
+def main() -> int:
+    """The command line; returns the exit status: with ``--check``, 1 if the README is out of date."""
+    parser = argparse.ArgumentParser(prog="python -m palimpsest.pipeline.readme", description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if a number is out of date")
+    options = parser.parse_args()
+    project.enter()
+    text = README.read_text(encoding="utf-8")
+    if (new := rendered(text)) == text:
+        return 0
+    if options.check:
+        print(f"error: {README} shows other numbers than the results; run python -m palimpsest.pipeline.readme")
+        return 1
+    with atomic_path(README) as path:
+        path.write_text(new, encoding="utf-8")
+    print(f"{README} brought up to date")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

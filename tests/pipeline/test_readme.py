@@ -1,0 +1,44 @@
+"""The README's numbers are those of the result files."""
+
+from pathlib import Path
+
+import pytest
+
+from palimpsest.pipeline import readme
+from palimpsest.pipeline.project import parameters
+from palimpsest.pipeline.results import write_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    figures = {"repro.seconds.data": 12.3, "repro.seconds.total": 12.3, "repro.cores": 2}
+    figures |= {"lm.recall.test_entities": 0.125, "lm.recall.test_entities.low": 0.1}
+    figures |= {"lm.recall.test_entities.high": 0.15, "lm.recall.test_entities.n": 1600}
+    write_metrics("results/metrics/headline.json", figures)
+    return tmp_path
+
+
+def test_tables_are_made_from_the_results(project: Path) -> None:
+    text = "before\n<!-- results recall -->\nold\n<!-- end -->\nafter <!-- results seconds -->\n<!-- end -->\n"
+    new = readme.rendered(text)
+    assert "| facts of entities never mentioned | 12.5% | 10.0% – 15.0% | 1,600 |" in new
+    assert "| `data` | 12 |" in new
+    assert "old" not in new
+    assert new.startswith("before\n<!-- results recall -->\n")
+    assert readme.rendered(new) == new
+
+
+def test_an_unknown_table_is_an_error(project: Path) -> None:
+    with pytest.raises(KeyError, match="nosuch"):
+        readme.rendered("<!-- results nosuch -->\n<!-- end -->")
+
+
+def test_the_committed_readme_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    if "scale=laptop" not in parameters()["overrides"]:
+        pytest.skip("the results here are of another scale than the committed ones")
+    text = readme.README.read_text(encoding="utf-8")
+    assert readme.rendered(text) == text, "run: python -m palimpsest.pipeline.readme"
