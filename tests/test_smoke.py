@@ -13,6 +13,8 @@ import nbformat
 import pytest
 from dvc.repo import Repo
 
+from palimpsest.pipeline.results import read_metrics
+
 ROOT = Path(__file__).parents[1]
 MADE = ("data/", "models/", "results/", "dvc.lock")
 
@@ -49,10 +51,9 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
-def test_the_pipeline_runs_at_smoke_scale(copy: Path) -> None:
-    results_before, params_before = fingerprints(ROOT / "results"), (ROOT / "params.yaml").read_bytes()
-    call(copy, sys.executable, "-m", "palimpsest.pipeline.compose", "scale=smoke", "tracking=disabled")
+def run_pipeline(copy: Path, results: Path, *overrides: str) -> None:
+    """Run all stages, and check what they leave in ``results``."""
+    call(copy, sys.executable, "-m", "palimpsest.pipeline.compose", "scale=smoke", *overrides)
     call(copy, sys.executable, "-m", "dvc", "repro")
 
     with Repo(str(copy)) as repo:
@@ -60,12 +61,18 @@ def test_the_pipeline_runs_at_smoke_scale(copy: Path) -> None:
     assert outs
     assert [path for path in outs if not (copy / path).exists()] == []
 
-    executed = sorted((copy / "results" / "notebooks").glob("*.ipynb"))
+    executed = sorted((results / "notebooks").glob("*.ipynb"))
     assert [path.name for path in executed] == sorted(path.name for path in (copy / "notebooks").glob("*.ipynb"))
     for path in executed:
         outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
         assert [output for output in outputs if output.output_type == "error"] == [], path
         assert path.with_suffix(".html").is_file()
+
+
+@pytest.mark.slow
+def test_the_pipeline_runs_at_smoke_scale(copy: Path) -> None:
+    results_before, params_before = fingerprints(ROOT / "results"), (ROOT / "params.yaml").read_bytes()
+    run_pipeline(copy, copy / "results")
 
     again = call(copy, sys.executable, "-m", "dvc", "repro")
     assert "Running stage" not in again
@@ -74,3 +81,16 @@ def test_the_pipeline_runs_at_smoke_scale(copy: Path) -> None:
 
     assert fingerprints(ROOT / "results") == results_before
     assert (ROOT / "params.yaml").read_bytes() == params_before
+
+    headline = read_metrics(copy / "results" / "metrics" / "headline.json")
+    assert {"lm.recall.train_templates", "lm.recall.heldout_templates", "lm.recall.test_entities"} <= headline.keys()
+    classes, splits = ("all", "target", "entity"), ("train", "test")
+    assert {f"lm.ppl.{name}.{split}" for name in classes for split in splits} <= headline.keys()
+
+
+@pytest.mark.slow
+def test_the_same_stages_run_on_real_documents(copy: Path, samples: Path) -> None:
+    run_pipeline(copy, copy / "results" / "real", "data=real", f"data.mirror={samples}")
+    headline = read_metrics(copy / "results" / "real" / "metrics" / "headline.json")
+    assert headline["data.documents.train"] == 400
+    assert headline["lm.ppl.target.test"] > 1

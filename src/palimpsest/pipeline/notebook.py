@@ -180,7 +180,9 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
             # The copy of the package in this folder comes first (a copy of the project runs its own code), and no
             # start-up files of the user's are read.
             search_path = os.pathsep.join(filter(None, [str(folder / "src"), os.environ.get("PYTHONPATH")]))
-            environment = {"PYTHONPATH": search_path, "IPYTHONDIR": profile}
+            # Threads that wait asleep cost little alone, and much less than spinning ones where the machine is shared.
+            waiting = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+            environment = {"PYTHONPATH": search_path, "IPYTHONDIR": profile, "OMP_WAIT_POLICY": waiting}
             executed = papermill.execute_notebook(
                 source,
                 running,
