@@ -16,7 +16,7 @@ from palimpsest.data.world.names import mix, permute, stem
 from palimpsest.data.world.relations import BY_PID, Kind, Relation
 
 NAMED = tuple(kind for kind in Kind if kind not in (Kind.CONCEPT, Kind.DATE, Kind.YEAR, Kind.NUMBER))
-FAMILY = 4  # people come in families of four: 0 and 1 may be married, 2 and 3 may be their children
+FAMILY = 4  # people come in families of four: members 0 and 1 may be married, 2 and 3 may be their children
 CONTINENTS = 4
 FOUNDERS_SHARE = 0.25  # of the most famous people, who found companies, write books and govern cities
 PLATEAU = 8  # ranks over which fame is about even
@@ -115,22 +115,35 @@ class Universe:
             return stem(thing.number, self.total(Kind.COMPANY), names.COMPANY_ENDINGS, key)
         return None
 
+    def family(self, person: Thing) -> tuple[int, int]:
+        """The family's number and the person's place in it.
+
+        The most famous people of a realm are all first members, so that fame does not run in families.
+        """
+        first = 0
+        for sizes in self.sizes.values():
+            if person.number < first + sizes.people:
+                break
+            first += sizes.people
+        member, family = divmod(person.number - first, sizes.people // FAMILY)
+        return first // FAMILY + family, member
+
     def family_name(self, person: Thing) -> str:
         """Children bear the name of their family's first member; the second keeps another one."""
         families = self.total(Kind.PERSON) // FAMILY
-        family, member = divmod(person.number, FAMILY)
+        family, member = self.family(person)
         return stem(family + (families if member == 1 else 0), 2 * families, names.FAMILY_ENDINGS, mix(self.seed, 18))
 
     def given_name(self, person: Thing) -> str:
         """Distinct within a family."""
-        family, member = divmod(person.number, FAMILY)
+        family, member = self.family(person)
         endings = names.FEMALE_ENDINGS if self.is_female(person) else names.MALE_ENDINGS
         size = names.capacity(1, endings)
         return stem((mix(self.seed, 19, family) + member) % size, size, endings, mix(self.seed, 20))
 
     def is_female(self, person: Thing) -> bool:
         """The first two of a family are a man and a woman, in either order."""
-        family, member = divmod(person.number, FAMILY)
+        family, member = self.family(person)
         if member < 2:
             return bool((mix(self.seed, 21, family) + member) % 2)
         return bool(mix(self.seed, 22, person.number) % 2)
@@ -181,7 +194,8 @@ class Realm:
         return mix(self.universe.seed, len(subject.kind), salt, subject.number)
 
     def _person(self, person: Thing) -> Iterator[tuple[str, Thing]]:
-        family, member = divmod(person.number, FAMILY)
+        family, member = self.universe.family(person)
+        apart = self.sizes.people // FAMILY  # from one member to the next
         born = 1905 + mix(self.universe.seed, 30, family) % 55 + (25 + self._hash(person, 31) % 14 if member > 1 else 0)
         city = self.draw(Kind.CITY, self._hash(person, 32))
         stays = self._hash(person, 33) % 100 < 85
@@ -198,9 +212,9 @@ class Realm:
         if self._hash(person, 40) % 100 < 30 and second != tongue:
             yield "P1412", second
         if member < 2 and mix(self.universe.seed, 41, family) % 100 < 80:
-            yield "P26", Thing(Kind.PERSON, person.number + 1 - 2 * member)
+            yield "P26", Thing(Kind.PERSON, person.number + (1 - 2 * member) * apart)
             for child in range(mix(self.universe.seed, 42, family) % 3):
-                yield "P40", Thing(Kind.PERSON, family * FAMILY + 2 + child)
+                yield "P40", Thing(Kind.PERSON, person.number + (2 + child - member) * apart)
 
     def _city(self, city: Thing) -> Iterator[tuple[str, Thing]]:
         rank, cities, countries = self.rank(city), self.sizes.cities, self.sizes.countries
@@ -209,8 +223,9 @@ class Realm:
         yield "P17", country
         yield "P1082", Thing(Kind.NUMBER, (11 + self._hash(city, 51) % 980) * 1000)
         yield "P6", self.thing(Kind.PERSON, permute(rank, cities, self.universe.seed))
-        if rank ^ 1 < cities:
-            yield "P190", self.thing(Kind.CITY, rank ^ 1)
+        # Famous with obscure: of two cities that are told of alike, a model cannot tell which is the other's twin.
+        if (twin := cities - 1 - rank) != rank:
+            yield "P190", self.thing(Kind.CITY, twin)
 
     def _country(self, country: Thing) -> Iterator[tuple[str, Thing]]:
         yield "P36", self.thing(Kind.CITY, self.rank(country))
