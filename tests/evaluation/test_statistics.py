@@ -12,6 +12,7 @@ def test_share_is_wilsons(k: int, n: int) -> None:
     found = share([True] * k + [False] * (n - k))
     expected = binomtest(k, n).proportion_ci(method="wilson")
     assert (found.value, found.n) == (k / n, n)
+    assert 0 <= found.low <= found.value <= found.high <= 1
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 

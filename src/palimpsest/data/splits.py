@@ -12,7 +12,7 @@ from palimpsest.facts import DataError
 T = TypeVar("T")
 
 BOUND = r"(?:100|\d?\d)%|\d+"
-EXPRESSION = re.compile(rf"(?P<name>[\w.-]+)(\[(?P<start>{BOUND})?:(?P<stop>{BOUND})?\])?", re.ASCII)
+EXPRESSION = re.compile(rf"(?P<name>[\w./-]+)(\[(?P<start>{BOUND})?:(?P<stop>{BOUND})?\])?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

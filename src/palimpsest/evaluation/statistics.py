@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
@@ -41,7 +42,7 @@ def share(outcomes: ArrayLike, clusters: ArrayLike | None = None) -> Interval:
     p, z = float(outcomes.mean()), float(stats.norm.ppf((1 + LEVEL) / 2))
     center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * float(np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)))
-    return Interval(p, max(0.0, center - half), min(1.0, center + half), n)
+    return Interval(p, max(0.0, min(p, center - half)), min(1.0, max(p, center + half)), n)  # p within, to the last bit
 
 
 def ratio(
@@ -67,3 +68,8 @@ def ratio(
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     value = transform(np.asarray(totals.sum() / counts.sum()))
     return Interval(float(value), float(low), float(high), int(counts.sum()))
+
+
+def interval_table(figures: Mapping[str, Interval]) -> pd.DataFrame:
+    """Figures with their intervals, a row each, to show in a notebook."""
+    return pd.DataFrame([asdict(figure) for figure in figures.values()], index=list(figures))
