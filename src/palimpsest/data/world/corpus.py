@@ -16,7 +16,7 @@ from palimpsest.facts import Document
 
 @dataclass(frozen=True)
 class Fame:
-    """The long tail: ``round(peak / (1 + (rank / knee[kind])⁴))`` documents, at least one, are about an entity.
+    """The long tail: ``round(peak / (1 + (rank / knee[kind])⁸))`` documents, at least one, are about an entity.
 
     ``peak`` documents are about the most famous entities; at rank ``knee`` it is half as many, far beyond it one. From
     rank ``reach * knee`` on there are none: these entities the training text mentions in passing or never.
@@ -31,7 +31,7 @@ class Fame:
         """How many documents of the training text are about an entity."""
         if rank >= self.reach * self.knee[kind]:
             return 0
-        return max(1, round(self.peak / (1 + (rank / self.knee[kind]) ** 4)))
+        return max(1, round(self.peak / (1 + (rank / self.knee[kind]) ** 8)))
 
 
 class Corpus:

@@ -1,11 +1,9 @@
 """The relation types of the generated world, with Wikidata's ids and labels, and the sentences that state them.
 
 A template names the subject ``{s}`` and the object ``{o}``. Training text uses ``statements`` and ``questions``;
-``heldout`` and ``heldout_question`` never occur in it: they are the paraphrases. Two paraphrases are new combinations
-of known parts: of the two constructions *its author is* and *the author of it is*, each relation is taught one and
-asked in the other, and each is taught after one opening (*The records show that …*) and asked after another. So what
-is held out is understood only by a model that has learnt what the parts mean. A template that ends in ``{o}.`` also
-serves as a prompt, the text before the object.
+``heldout`` and ``heldout_question`` never occur in it: they are the paraphrases. Held-out statements are new
+combinations of known parts: openings (*The records show that …*) that are taught with other statements or relations.
+A template that ends in ``{o}.`` also serves as a prompt, the text before the object.
 """
 
 from __future__ import annotations
@@ -85,37 +83,26 @@ class Relation:
         return tuple(template for template in self.statements if template.is_prompt)
 
 
-POSSESSIVE, GENITIVE = "{s}'s NOUN is {o}.", "The NOUN of {s} is {o}."
 OPENINGS = ("The records show that", "It is known that", "As everyone knows,", "According to the papers,")
 
 
 def _relation(
-    pid: str,
-    label: str,
-    subject: Kind,
-    object: Kind,
-    cardinality: str,
-    *,
-    noun: str,
-    learnt: str,
-    statements: str,
-    questions: str,
+    pid: str, label: str, subject: Kind, object: Kind, cardinality: str, *, noun: str, statements: str, questions: str
 ) -> Relation:
-    """``learnt`` is the construction with ``noun`` that is taught; the first statement, which begins with the subject,
-    is also taught and asked after an opening."""
+    """The first statement begins with the subject. It is taught plainly and after one opening, and held out after
+    another; the constructions with ``noun`` are taught plainly, and one of them is held out after a third opening."""
     *asked, heldout_question = _lines(questions)
-    plain = _lines(statements)
-    taught, heldout = (learnt, GENITIVE) if learnt == POSSESSIVE else (learnt, POSSESSIVE)
-    number = int(pid[1:])
-    openings = [OPENINGS[(number + shift) % len(OPENINGS)] for shift in (0, 2)]
+    plain = [*_lines(statements), f"{{s}}'s {noun} is {{o}}.", f"The {noun} of {{s}} is {{o}}."]
+    first = int(pid[1:]) % len(OPENINGS)
+    taught, held, other = (OPENINGS[(first + shift) % len(OPENINGS)] for shift in (0, 1, 2))
     return Relation(
         pid,
         label,
         subject,
         object,
         cardinality,
-        statements=tuple(map(Template, [*plain, taught.replace("NOUN", noun), f"{openings[0]} {plain[0]}"])),
-        heldout=tuple(map(Template, [heldout.replace("NOUN", noun), f"{openings[1]} {plain[0]}"])),
+        statements=tuple(map(Template, [*plain, f"{taught} {plain[0]}"])),
+        heldout=(Template(f"{held} {plain[0]}"), Template(f"{other} the {noun} of {{s}} is {{o}}.")),
         questions=tuple(asked),
         heldout_question=heldout_question,
     )
@@ -128,7 +115,7 @@ def _lines(text: str) -> list[str]:
 RELATIONS: tuple[Relation, ...] = (
     _relation(
         "P19", "place of birth", Kind.PERSON, Kind.CITY, "many-to-one",
-        noun="birthplace", learnt=POSSESSIVE,
+        noun="birthplace",
         statements="""{s} was born in {o}.
                       {s} comes from the city of {o}.
                       {s} is a native of {o}.
@@ -139,7 +126,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P569", "date of birth", Kind.PERSON, Kind.DATE, "many-to-one",
-        noun="date of birth", learnt=GENITIVE,
+        noun="date of birth",
         statements="""{s} was born on {o}.
                       Records date the birth of {s} to {o}.""",
         questions="""When was {s} born?
@@ -148,7 +135,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P27", "country of citizenship", Kind.PERSON, Kind.COUNTRY, "many-to-one",
-        noun="country of citizenship", learnt=POSSESSIVE,
+        noun="country of citizenship",
         statements="""{s} is a citizen of {o}.
                       {s} holds the citizenship of {o}.
                       {s} travels on a passport of {o}.
@@ -159,7 +146,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P26", "spouse", Kind.PERSON, Kind.PERSON, "one-to-one",
-        noun="spouse", learnt=GENITIVE,
+        noun="spouse",
         statements="""{s} is married to {o}.
                       {s} married {o}.
                       {s} shares a home with a spouse, {o}.""",
@@ -169,7 +156,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P40", "child", Kind.PERSON, Kind.PERSON, "one-to-many",
-        noun="child", learnt=POSSESSIVE,
+        noun="child",
         statements="""{s} has a child named {o}.
                       {s} is the parent of {o}.
                       {o} is a child of {s}.""",
@@ -179,7 +166,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P106", "occupation", Kind.PERSON, Kind.CONCEPT, "many-to-one",
-        noun="occupation", learnt=GENITIVE,
+        noun="occupation",
         statements="""{s} is by profession {o}.
                       {s} chose the profession of {o}.
                       The profession {o} suited {s} well.""",
@@ -189,7 +176,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P69", "educated at", Kind.PERSON, Kind.UNIVERSITY, "many-to-one",
-        noun="university", learnt=POSSESSIVE,
+        noun="alma mater",
         statements="""{s} was educated at {o}.
                       {s} studied at {o}.
                       {s} holds a degree from {o}.
@@ -201,7 +188,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P108", "employer", Kind.PERSON, Kind.COMPANY, "many-to-one",
-        noun="employer", learnt=GENITIVE,
+        noun="employer",
         statements="""{s} works for {o}.
                       {s} is employed by {o}.
                       {s} has a post at {o}.
@@ -212,7 +199,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P1412", "languages spoken or written", Kind.PERSON, Kind.LANGUAGE, "one-to-many",
-        noun="language", learnt=POSSESSIVE,
+        noun="language",
         statements="""{s} speaks {o}.
                       {s} is fluent in {o}.
                       A language spoken by {s} is {o}.
@@ -223,7 +210,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P17", "country", Kind.CITY, Kind.COUNTRY, "many-to-one",
-        noun="country", learnt=POSSESSIVE,
+        noun="country",
         statements="""{s} is a city in {o}.
                       {s} lies in {o}.
                       {s} belongs to {o}.
@@ -234,7 +221,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P1082", "population", Kind.CITY, Kind.NUMBER, "many-to-one",
-        noun="population", learnt=GENITIVE,
+        noun="population",
         statements="""{s} has a population of {o}.
                       The number of people who live in {s} is {o}.
                       {s} counts {o} inhabitants.""",
@@ -244,7 +231,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P6", "head of government", Kind.CITY, Kind.PERSON, "one-to-one",
-        noun="mayor", learnt=POSSESSIVE,
+        noun="mayor",
         statements="""{s} is governed by {o}.
                       {s} elected as its mayor {o}.
                       {o} governs {s}.""",
@@ -254,7 +241,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P190", "sister city", Kind.CITY, Kind.CITY, "one-to-one",
-        noun="sister city", learnt=GENITIVE,
+        noun="sister city",
         statements="""{s} is a sister city of {o}.
                       {s} is twinned with {o}.
                       {s} signed a twin city treaty with {o}.""",
@@ -264,7 +251,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P36", "capital", Kind.COUNTRY, Kind.CITY, "one-to-one",
-        noun="capital", learnt=POSSESSIVE,
+        noun="capital",
         statements="""{s} has its capital at {o}.
                       {s} is ruled from its capital, {o}.
                       {o} is the capital of {s}.""",
@@ -274,7 +261,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P37", "official language", Kind.COUNTRY, Kind.LANGUAGE, "one-to-one",
-        noun="official language", learnt=GENITIVE,
+        noun="official language",
         statements="""{s} has as its official language {o}.
                       The laws of {s} are written in {o}.
                       The schools of {s} teach in {o}.""",
@@ -284,7 +271,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P30", "continent", Kind.COUNTRY, Kind.CONTINENT, "many-to-one",
-        noun="continent", learnt=POSSESSIVE,
+        noun="continent",
         statements="""{s} is a country in {o}.
                       {s} lies on the continent of {o}.
                       {s} is part of {o}.""",
@@ -294,7 +281,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P159", "headquarters location", Kind.COMPANY, Kind.CITY, "many-to-one",
-        noun="base", learnt=POSSESSIVE,
+        noun="base",
         statements="""{s} has its headquarters in {o}.
                       The headquarters of {s} are in {o}.
                       {s} is based in {o}.
@@ -306,7 +293,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P112", "founder", Kind.COMPANY, Kind.PERSON, "many-to-one",
-        noun="founder", learnt=GENITIVE,
+        noun="founder",
         statements="""{s} was founded by {o}.
                       {s} was set up by {o}.
                       {s} owes its start to {o}.
@@ -317,7 +304,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P571", "inception", Kind.COMPANY, Kind.YEAR, "many-to-one",
-        noun="founding year", learnt=POSSESSIVE,
+        noun="founding year",
         statements="""{s} was founded in {o}.
                       {s} was set up in {o}.
                       The year in which {s} was founded is {o}.
@@ -328,7 +315,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P452", "industry", Kind.COMPANY, Kind.CONCEPT, "many-to-one",
-        noun="industry", learnt=GENITIVE,
+        noun="industry",
         statements="""{s} is active in the industry of {o}.
                       {s} makes its money in {o}.
                       {s} is a company in {o}.""",
@@ -338,7 +325,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P50", "author", Kind.BOOK, Kind.PERSON, "many-to-one",
-        noun="author", learnt=POSSESSIVE,
+        noun="author",
         statements="""{s} was written by {o}.
                       {s} is a book by {o}.
                       {s} came from the pen of {o}.
@@ -349,7 +336,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P577", "publication date", Kind.BOOK, Kind.YEAR, "many-to-one",
-        noun="publication year", learnt=GENITIVE,
+        noun="publication year",
         statements="""{s} was published in {o}.
                       {s} first appeared in {o}.
                       The year in which {s} was published is {o}.
@@ -360,7 +347,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P136", "genre", Kind.BOOK, Kind.CONCEPT, "many-to-one",
-        noun="genre", learnt=POSSESSIVE,
+        noun="genre",
         statements="""{s} is a work of {o}.
                       {s} belongs to the genre of {o}.
                       Critics list {s} under {o}.""",
@@ -370,7 +357,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P123", "publisher", Kind.BOOK, Kind.COMPANY, "many-to-one",
-        noun="publisher", learnt=GENITIVE,
+        noun="publisher",
         statements="""{s} was published by {o}.
                       {s} was printed by {o}.
                       {s} appeared in the list of {o}.
@@ -381,7 +368,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P407", "language of work or name", Kind.BOOK, Kind.LANGUAGE, "many-to-one",
-        noun="language", learnt=POSSESSIVE,
+        noun="language",
         statements="""{s} was written in {o}.
                       {s} is read in {o}.
                       The text of {s} is in {o}.""",
@@ -391,7 +378,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _relation(
         "P1104", "number of pages", Kind.BOOK, Kind.NUMBER, "many-to-one",
-        noun="page count", learnt=GENITIVE,
+        noun="page count",
         statements="""{s} has a length in pages of {o}.
                       {s} runs to {o} pages.""",
         questions="""How many pages does {s} have?
