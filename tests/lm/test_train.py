@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,9 @@ import torch
 from safetensors.torch import load_file
 
 from palimpsest.lm.checkpoint import Checkpoints
-from palimpsest.lm.packing import PackedTokens
+from palimpsest.lm.packing import PADDING, PackedTexts
 from palimpsest.lm.tokenizer import END_OF_TEXT, train_tokenizer
-from palimpsest.lm.train import Architecture, Schedule, _optimizers, evaluate, train_lm
+from palimpsest.lm.train import Architecture, Schedule, _optimizers, batch_loss, evaluate, train_lm
 
 TEXTS = [f"Person {n} was born in City {n % 5}. The capital of Land {n % 7} is City {n % 5}." for n in range(200)]
 SHAPE = Architecture(layers=2, width=32, feedforward=64, heads=2, context_length=64)
@@ -31,7 +33,7 @@ def schedule(**changes) -> Schedule:
 @pytest.fixture(scope="module")
 def packed():
     tokenizer = train_tokenizer(TEXTS, 400, 64)
-    return tokenizer, PackedTokens.encode(TEXTS, tokenizer, 32)
+    return tokenizer, PackedTexts.encode(TEXTS, tokenizer, 32)
 
 
 def test_tokenizer_is_lossless_and_begins_with_end_of_text(packed) -> None:
@@ -43,27 +45,62 @@ def test_tokenizer_is_lossless_and_begins_with_end_of_text(packed) -> None:
     assert tokenizer.convert_tokens_to_ids(END_OF_TEXT) == tokenizer.eos_token_id != tokenizer.pad_token_id
 
 
-def test_packing_uses_every_window_once_an_epoch(packed) -> None:
-    tokenizer, windows = packed
-    stream = [t for text in TEXTS for t in tokenizer(text)["input_ids"]]
-    assert windows.tokens.tolist() == stream
-    first = windows.batch(np.array([0, 1]))
-    assert first.shape == (2, 33)
-    assert first[0, -1] == first[1, 0]  # the successor of a window opens the next
-    per_epoch = windows.windows // 4
+def test_packing_keeps_texts_whole_and_uses_each_once(packed) -> None:
+    tokenizer, _ = packed
+    packs = PackedTexts.encode(TEXTS, tokenizer, 128)
+    end = tokenizer.eos_token_id
+    texts = [tokenizer(text)["input_ids"] for text in TEXTS]
+    found = []
+    for row in packs.windows.tolist():
+        tokens = [token for token in row if token != PADDING]
+        assert row[: len(tokens)] == tokens  # padding comes last
+        assert row[0] == end
+        starts = [place for place, token in enumerate(tokens) if token == end] + [len(tokens)]
+        found += [tuple(tokens[start:stop]) for start, stop in pairwise(starts) if stop - start > 1]
+    assert sorted(found) == sorted(map(tuple, texts))
+    assert packs.predicted == sum((row[1:] != PADDING).sum() for row in packs.windows)
+    assert (packs.windows != PADDING).mean() > 0.9
+
+
+def test_a_long_text_goes_on_in_the_next_window(packed) -> None:
+    tokenizer, _ = packed
+    (ids,) = tokenizer([TEXTS[0] * 5])["input_ids"]
+    packs = PackedTexts.encode([TEXTS[0] * 5], tokenizer, 16)
+    rows = packs.windows[np.lexsort(packs.windows.T[::-1])]
+    assert sorted(token for row in rows.tolist() for token in row if token != PADDING) in (
+        sorted(ids),
+        sorted([*ids, tokenizer.eos_token_id]),
+    )
+
+
+def test_an_epoch_uses_every_window_once_in_an_order_of_its_own(packed) -> None:
+    _, packs = packed
+    per_epoch = len(packs) // 4
+    everything = Counter(map(tuple, packs.windows.tolist()))
+    orders = []
     for epoch in (0, 1):
-        seen = torch.cat([windows.shuffled(epoch * per_epoch + i, 4, seed=1) for i in range(per_epoch)])
-        assert len(np.unique(seen[:, 0].numpy() * 1000 + seen[:, 1].numpy())) > 1
-        rows = {tuple(row) for row in seen.tolist()}
-        everything = {tuple(row) for row in windows.batch(np.arange(windows.windows)).tolist()}
-        assert rows <= everything
-        assert len(seen) == per_epoch * 4
-    assert not torch.equal(windows.shuffled(0, 4, 1), windows.shuffled(per_epoch, 4, 1))
+        batches = [packs.shuffled(epoch * per_epoch + i, 4, seed=1) for i in range(per_epoch)]
+        seen = [tuple(row) for batch in batches for row in batch.tolist()]
+        assert len(seen) == 4 * per_epoch
+        assert Counter(seen) <= everything
+        orders.append(seen)
+    assert orders[0] != orders[1]
 
 
-def test_too_little_text_is_an_error(packed) -> None:
-    with pytest.raises(ValueError, match="do not fill a window"):
-        PackedTokens.encode(["short"], packed[0], 32)
+def test_no_text_is_an_error(packed) -> None:
+    with pytest.raises(ValueError, match="no text"):
+        PackedTexts.encode([], packed[0], 32)
+
+
+def test_padding_is_not_predicted(packed) -> None:
+    tokenizer, packs = packed
+    model = SHAPE.build(tokenizer, seed=0)
+    row = torch.from_numpy(packs.windows[:1].astype(np.int64))
+    cut = row.clone()
+    cut[:, 20:] = PADDING
+    assert batch_loss(model, cut, "fp32").item() == pytest.approx(
+        batch_loss(model, row[:, :20], "fp32").item(), rel=1e-5
+    )
 
 
 def test_learning_rate_rises_and_falls() -> None:
@@ -96,11 +133,11 @@ sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
 from test_train import SHAPE, TEXTS, schedule
-from palimpsest.lm.packing import PackedTokens
+from palimpsest.lm.packing import PackedTexts
 from palimpsest.lm.tokenizer import train_tokenizer
 from palimpsest.lm.train import train_lm
 tokenizer = train_tokenizer(TEXTS, 400, 64)
-windows = PackedTokens.encode(TEXTS, tokenizer, 32)
+windows = PackedTexts.encode(TEXTS, tokenizer, 32)
 model = SHAPE.build(tokenizer, seed=0)
 print("ready", flush=True)
 train_lm(model, windows, windows, schedule(epochs=6), checkpoints=Path(sys.argv[2]))

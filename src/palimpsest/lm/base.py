@@ -14,7 +14,7 @@ import torch
 from palimpsest.data.prepared import PreparedData
 from palimpsest.files import atomic_path
 from palimpsest.lm.load import LanguageModel, load_lm
-from palimpsest.lm.packing import PackedTokens
+from palimpsest.lm.packing import PackedTexts
 from palimpsest.lm.tokenizer import train_tokenizer
 from palimpsest.lm.train import Architecture, Row, Schedule, train_lm
 
@@ -41,8 +41,8 @@ def train_base_lm(
     """
     checkpoints = folder.with_name(f".{folder.name}.checkpoints")
     tokenizer = train_tokenizer(islice(data.text("train"), TOKENIZER_CHUNKS), vocabulary, architecture.context_length)
-    train = PackedTokens.encode(data.text("train"), tokenizer, window)
-    dev = PackedTokens.encode(data.text("dev"), tokenizer, window)
+    train = PackedTexts.encode(data.text("train"), tokenizer, window)
+    dev = PackedTexts.encode(data.text("dev"), tokenizer, window)
     model = architecture.build(tokenizer, schedule.seed).to(torch.device(device))
     history = train_lm(model, train, dev, schedule, checkpoints=checkpoints, log=log)
     partial = folder.with_name(f".{folder.name}.partial")

@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from palimpsest.lm.checkpoint import Checkpoints
 from palimpsest.lm.loss import linear_cross_entropy
-from palimpsest.lm.packing import PackedTokens
+from palimpsest.lm.packing import PADDING, PackedTexts
 
 Row = dict[str, float]
 
@@ -91,8 +91,8 @@ class Schedule:
 
 def train_lm(
     model: LlamaForCausalLM,
-    train: PackedTokens,
-    dev: PackedTokens,
+    train: PackedTexts,
+    dev: PackedTexts,
     schedule: Schedule,
     *,
     checkpoints: Path,
@@ -119,7 +119,7 @@ def train_lm(
     first, notes = state.restore(model, optimizers)
     history: list[Row] = notes.get("history", [])
     seconds, losses = notes.get("seconds", 0.0), notes.get("losses", [])
-    steps = max(1, round(schedule.epochs * (train.windows // min(schedule.batch_size, train.windows))))
+    steps = max(1, round(schedule.epochs * (len(train) // min(schedule.batch_size, len(train)))))
     model.train()
     progress = tqdm(range(first, steps), initial=first, total=steps, desc="training", unit=" steps", mininterval=1)
     for step in progress:
@@ -157,24 +157,26 @@ def train_lm(
 
 
 def batch_loss(model: LlamaForCausalLM, batch: Tensor, precision: str) -> Tensor:
-    """Mean next-token loss of windows (B, T + 1), in nats."""
+    """Mean next-token loss of windows (B, T + 1), in nats; padding is neither read nor predicted."""
+    targets = batch[:, 1:].flatten()
+    wanted = targets != PADDING
     with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        hidden = model.model(input_ids=batch[:, :-1], use_cache=False).last_hidden_state
+        hidden = model.model(input_ids=batch[:, :-1].clamp(min=0), use_cache=False).last_hidden_state
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    return linear_cross_entropy(hidden.flatten(0, 1).to(dtype), model.lm_head.weight, batch[:, 1:].flatten())
+    return linear_cross_entropy(hidden.flatten(0, 1)[wanted].to(dtype), model.lm_head.weight, targets[wanted])
 
 
 @torch.no_grad()
-def evaluate(model: LlamaForCausalLM, windows: PackedTokens, schedule: Schedule) -> float:
-    """Mean loss over all windows, in nats a token."""
+def evaluate(model: LlamaForCausalLM, windows: PackedTexts, schedule: Schedule) -> float:
+    """Mean loss over all windows, in nats a token; a batch counts by its tokens."""
     training = model.training
     model.eval()
     total = sum(
-        batch_loss(model, batch.to(model.device), schedule.precision).item() * len(batch)
+        batch_loss(model, batch.to(model.device), schedule.precision).item() * int((batch[:, 1:] != PADDING).sum())
         for batch in windows.in_order(schedule.batch_size)
     )
     model.train(training)
-    return total / windows.windows
+    return total / windows.predicted
 
 
 def _optimizers(model: LlamaForCausalLM, schedule: Schedule) -> list[torch.optim.Optimizer]:
@@ -194,7 +196,7 @@ def _optimizers(model: LlamaForCausalLM, schedule: Schedule) -> list[torch.optim
     return optimizers
 
 
-def _fingerprint(model: nn.Module, train: PackedTokens, schedule: Schedule) -> str:
+def _fingerprint(model: nn.Module, train: PackedTexts, schedule: Schedule) -> str:
     """Of all that determines the result; a run with another one does not go on from this one's checkpoint."""
     digest = sha256(json.dumps([asdict(schedule), train.digest(), torch.__version__], sort_keys=True).encode())
     for name, weight in model.named_parameters():

@@ -87,6 +87,8 @@ def rendered(text: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         make, source = TABLES[match[2]]
+        if not Path(source).exists():
+            return match[0]  # nothing measured yet, so nothing changes
         return match[1] + "\n".join(make(read_metrics(source))) + "\n" + match[3]
 
     return BLOCK.sub(table, text)
