@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from palimpsest.facts import Document, Entity, Fact, Mention
-from palimpsest.figures import data, lm
+from palimpsest.figures import data, knowledge, training
 from palimpsest.figures.losses import show_losses
 from palimpsest.figures.pages import show_document
 from palimpsest.lm.scoring import TextLosses
@@ -54,7 +54,7 @@ def test_recall_curve_has_a_point_a_bin_with_its_interval() -> None:
         ],
         columns=["template", "stated", "value", "low", "high", "n"],
     )
-    (axes,) = lm.recall_by_mentions(curve, chance=0.05).axes
+    (axes,) = knowledge.recall_by_mentions(curve, chance=0.05).axes
     assert axes.containers[0].lines[0].get_ydata().tolist() == [0.1, 0.2, 0.4]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "1", "2–3"]
     assert 0.05 in [line.get_ydata()[0] for line in axes.lines]
@@ -66,15 +66,15 @@ def test_perplexity_bars(splits: list[str]) -> None:
         [(s, c, v, v - 1, v + 1, 9) for s in splits for c, v in (("all", 5.0), ("target", 50.0), ("entity", 20.0))],
         columns=["split", "tokens", "value", "low", "high", "n"],
     )
-    (axes,) = lm.perplexity_bars(table).axes
+    (axes,) = knowledge.perplexity_bars(table).axes
     assert [bar.get_height() for bar in axes.patches] == [5.0, 20.0, 50.0] * len(splits)
 
 
 def test_training_curve_shows_both_losses_and_may_be_empty() -> None:
     history = pd.DataFrame({"tokens": [1e6, 2e6], "loss": [3.0, 2.0], "dev_loss": [np.nan, 2.5]})
-    (axes,) = lm.training_curve(history).axes
+    (axes,) = training.training_curve(history).axes
     assert [line.get_ydata().tolist() for line in axes.lines] == [[3.0, 2.0], [2.5]]
-    lm.training_curve(pd.DataFrame(columns=["tokens", "loss", "dev_loss"]))
+    training.training_curve(pd.DataFrame(columns=["tokens", "loss", "dev_loss"]))
 
 
 def test_a_document_page_shows_text_entities_and_triples_escaped() -> None:

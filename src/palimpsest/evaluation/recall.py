@@ -14,6 +14,7 @@ from palimpsest.facts import Edit
 from palimpsest.lm.generation import generate_greedy
 from palimpsest.lm.load import LanguageModel
 
+MOST = 128  # statements of a fact; more are counted together
 WORD = re.compile(r"\w+(?:[-,]\w+)*|[^\w\s]")
 
 
@@ -97,13 +98,17 @@ def with_counts(rows: pd.DataFrame, chunks: Iterable[str]) -> pd.DataFrame:
 
 
 def recall_curve(rows: pd.DataFrame) -> pd.DataFrame:
-    """Recall by template and by doublings of ``stated``: columns ``template``, ``stated`` and an interval's."""
-    least = [1 << int(count).bit_length() >> 1 for count in rows["stated"]]
+    """Recall by template and by doublings of ``stated``, up to 128 or more.
+
+    Returns:
+        Columns ``template``, ``stated`` (the range, as text), and ``value``, ``low``, ``high`` and ``n``.
+    """
+    least = [1 << int(min(count, MOST)).bit_length() >> 1 for count in rows["stated"]]
     points = []
     for key, group in rows.assign(least=least).groupby(["template", "least"], sort=False):
         template, low = str(key[0]), int(str(key[1]))
         high = max(low, 2 * low - 1)
-        stated = f"{low}" if low == high else f"{low}–{high}"
+        stated = f"{low} or more" if low == MOST else f"{low}" if low == high else f"{low}–{high}"
         points.append({"template": template, "least": low, "stated": stated})
         points[-1] |= asdict(share(group["exact"], group["case_id"]))
     return pd.DataFrame(points).sort_values(["template", "least"], ascending=[False, True]).drop(columns="least")

@@ -184,6 +184,7 @@ def run(name: str, overrides: Sequence[str] = ()) -> Path:
             # times faster where other programs want the cores too.
             spins = os.environ.get("GOMP_SPINCOUNT", "20000")
             environment = {"PYTHONPATH": search_path, "IPYTHONDIR": profile, "GOMP_SPINCOUNT": spins}
+            environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # progress goes to the terminal
             executed = papermill.execute_notebook(
                 source,
                 running,

@@ -1,4 +1,4 @@
-"""Figures of the base language model: how it learnt, what it knows, how surprised it is."""
+"""Figures of what a language model knows: recall of facts, perplexity on documents."""
 
 from __future__ import annotations
 
@@ -12,21 +12,6 @@ from palimpsest.figures.style import BLUE, GREY, ORANGE, canvas
 TEMPLATE_NAMES = {"train": "wording seen in training", "heldout": "held-out wording"}
 SPLIT_NAMES = {"train": "entities of the training text", "test": "entities unknown to the model"}
 CLASS_NAMES = {"all": "all tokens", "entity": "entity mentions", "target": "target mentions"}
-
-
-def training_curve(history: pd.DataFrame) -> Figure:
-    """Loss against tokens."""
-    with canvas() as (figure, (axes,)):
-        axes.plot(
-            history["tokens"] / 1e6, history["loss"], color=BLUE, label="training text (mean since the last point)"
-        )
-        dev = history.dropna(subset="dev_loss")
-        axes.plot(dev["tokens"] / 1e6, dev["dev_loss"], "o-", color=ORANGE, label="unread text")
-        axes.set(
-            xlabel="million tokens read", ylabel="loss (nats a token)", title="Training of the base language model"
-        )
-        axes.legend()
-        return figure
 
 
 def recall_by_mentions(curve: pd.DataFrame, chance: float) -> Figure:
@@ -67,10 +52,16 @@ def perplexity_bars(table: pd.DataFrame) -> Figure:
             )
             for place, value, top in zip(places, rows["value"], rows["high"], strict=True):
                 axes.annotate(
-                    f"{value:,.3g}", (place, top), (0, 3), textcoords="offset points", ha="center", fontsize=8
+                    f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
+                    (place, top),
+                    (0, 3),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=8,
                 )
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_ylim(bottom=1)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.set_xticks(np.arange(len(classes)), [CLASS_NAMES[name] for name in classes])
         axes.grid(axis="x", visible=False)
         axes.set(ylabel="perplexity (log scale)", title="Perplexity of the base language model on unread documents")
