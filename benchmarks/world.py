@@ -48,7 +48,7 @@ def _measure(count: int) -> dict[str, float]:
     realm = Universe(0, {"train": sizes}).realms["train"]
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        documents = sample_documents(realm, Fame(70, knee, 25), count, seed=0)
+        documents = sample_documents(realm, Fame(dict.fromkeys(knee, 70), knee, 25), count, seed=0)
         written = write_documents(Path(folder, "documents.json"), documents)
         seconds = time.perf_counter() - started
     assert written == count

@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from palimpsest.data.prepared import PreparedData
-from palimpsest.data.world.build import build_world
+from palimpsest.data.world.build import _by_fame, build_world
 from palimpsest.data.world.corpus import Corpus, Fame, sample_documents
 from palimpsest.data.world.documents import write_document
 from palimpsest.data.world.edits import EditWriter
@@ -24,10 +24,11 @@ from palimpsest.evaluation.description import names as names_in
 from palimpsest.facts import DataError
 
 SIZES = {"countries": 8, "cities": 24, "companies": 60, "universities": 8, "people": 120, "books": 60}
-FAME = Fame(12, {Kind.PERSON: 20, Kind.BOOK: 10, Kind.COMPANY: 10, Kind.CITY: 10, Kind.COUNTRY: 8}, 4)
+KNEE = {Kind.PERSON: 20, Kind.BOOK: 10, Kind.COMPANY: 10, Kind.CITY: 10, Kind.COUNTRY: 8}
+FAME = Fame(dict.fromkeys(KNEE, 12), KNEE, 4)
 ARGUMENTS = {
     "realms": {"train": SIZES, "dev": SIZES, "test": SIZES},
-    "peak": 12,
+    "peak": {kind.value: 12 for kind in KNEE},
     "reach": 4,
     "knee": {kind.value: rank for kind, rank in FAME.knee.items()},
     "questions": 0.2,
@@ -263,3 +264,23 @@ def test_a_missing_split_is_named(built: PreparedData) -> None:
     assert built.splits("documents") == ["train", "dev", "seen", "test"]
     with pytest.raises(DataError, match=r"documents/nosuch\.json does not exist.*'seen'"):
         built.documents("nosuch")
+
+
+def test_peaks_and_knees_name_the_same_kinds() -> None:
+    with pytest.raises(ValueError, match="but knee for person, book"):
+        Fame({Kind.PERSON: 3}, {Kind.PERSON: 3, Kind.BOOK: 3}, 2)
+
+
+def test_recall_asks_every_fact_of_famous_entities(built: PreparedData, universe: Universe) -> None:
+    realm = universe.realms["train"]
+    writer = EditWriter(realm, FAME.knee, 0)
+    famous = {(universe.name(s), relation.pid) for s, relation, _ in writer.statements}
+    everything = build_world_recall(universe)
+    assert famous <= {(fact.subject, fact.relation) for fact in everything[: len(writer.statements)]}
+    assert len(built.recall("train")) == ARGUMENTS["recall"]["train"]
+
+
+def build_world_recall(universe: Universe) -> list:
+    realm = universe.realms["train"]
+    everyone = EditWriter(realm, {kind: realm.sizes.of(kind) for kind in FAME.knee}, 0)
+    return list(everyone.recall(_by_fame(everyone.statements, realm, FAME, seed=1)))

@@ -27,7 +27,7 @@ def build_world(
     *,
     seed: int,
     realms: Mapping[str, Mapping[str, int]],
-    peak: int,
+    peak: Mapping[str, int],
     knee: Mapping[str, int],
     reach: int,
     questions: float,
@@ -41,7 +41,7 @@ def build_world(
         folder: where the files go.
         seed: fixes every name, fact and sentence.
         realms: sizes of the realms ``train``, ``dev`` and ``test``, which share no named entity.
-        peak: how many documents of the training text are about the most famous entity of each kind.
+        peak: by kind, how many documents of the training text are about the most famous entities.
         knee: by kind, the rank at which it is half as many (see :class:`~palimpsest.data.world.corpus.Fame`);
             entities before it are called famous.
         reach: from rank ``reach * knee`` on no document of the training text is about an entity.
@@ -51,10 +51,10 @@ def build_world(
             and ``test`` about entities of their own realms. ``text`` counts the unread chunks of the dev text.
         edits: how many edits and questions ``dev`` and ``test`` have at the most; both are about facts of famous
             training entities, and no subject is in both.
-        recall: how many facts are asked before any edit, per realm.
+        recall: how many facts are asked before any edit, per realm: first all of famous entities, then of the others.
     """
     universe = Universe(seed, {name: Sizes(**sizes) for name, sizes in realms.items()})
-    fame = Fame(peak, {Kind(kind): rank for kind, rank in knee.items()}, reach)
+    fame = Fame(_by_kind(peak), _by_kind(knee), reach)
     train = universe.realms["train"]
     data = PreparedData(folder)
     docred.write_relations(folder / "relations.json", LABELS)
@@ -82,6 +82,10 @@ def build_world(
     return data
 
 
+def _by_kind(numbers: Mapping[str, int]) -> dict[Kind, int]:
+    return {Kind(kind): number for kind, number in numbers.items()}
+
+
 def _bar(items: Iterable[Item], total: int, what: str) -> Iterable[Item]:
     return tqdm(items, total=total, desc=what, unit=" documents", mininterval=1)
 
@@ -100,10 +104,14 @@ def _by_subject(statements: Iterable[Statement], shares: Mapping[str, float], se
 
 
 def _by_fame(statements: Iterable[Statement], realm: Realm, fame: Fame, seed: int) -> Iterator[Statement]:
-    """Statements in random order, taken in turn from each doubling of the number of documents about the subject."""
+    """All statements about famous entities; then the others, in random order, taken in turn from each doubling of the
+    number of documents about the subject."""
     octaves: dict[int, list[Statement]] = defaultdict(list)
     for statement in statements:
         subject = statement[0]
+        if realm.rank(subject) < fame.knee[subject.kind]:
+            yield statement
+            continue
         octaves[fame.documents(subject.kind, realm.rank(subject)).bit_length()].append(statement)
     for chosen in octaves.values():
         Random(seed).shuffle(chosen)

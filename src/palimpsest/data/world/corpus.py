@@ -13,25 +13,31 @@ from palimpsest.data.world.relations import Kind
 from palimpsest.data.world.universe import Realm, Thing
 from palimpsest.facts import Document
 
+STEEPNESS = 16
+
 
 @dataclass(frozen=True)
 class Fame:
-    """The long tail: ``round(peak / (1 + (rank / knee[kind])⁸))`` documents, at least one, are about an entity.
+    """The long tail: ``round(peak / (1 + (rank / knee) ** STEEPNESS))`` documents, at least one, are about an entity.
 
-    ``peak`` documents are about the most famous entities; at rank ``knee`` it is half as many, far beyond it one. From
-    rank ``reach * knee`` on there are none: these entities the training text mentions in passing or never.
-    ``knee`` lists the kinds that documents are about.
+    ``peak`` documents are about the most famous entities of a kind; at rank ``knee`` it is half as many, far beyond it
+    one. From rank ``reach * knee`` on there are none: these entities the training text mentions in passing or never.
+    ``peak`` and ``knee`` list the same kinds, those that documents are about.
     """
 
-    peak: int
+    peak: Mapping[Kind, int]
     knee: Mapping[Kind, int]
     reach: int
+
+    def __post_init__(self) -> None:
+        if self.peak.keys() != self.knee.keys():
+            raise ValueError(f"peak is given for {', '.join(self.peak)}, but knee for {', '.join(self.knee)}")
 
     def documents(self, kind: Kind, rank: int) -> int:
         """How many documents of the training text are about an entity."""
         if rank >= self.reach * self.knee[kind]:
             return 0
-        return max(1, round(self.peak / (1 + (rank / self.knee[kind]) ** 8)))
+        return max(1, round(self.peak[kind] / (1 + (rank / self.knee[kind]) ** STEEPNESS)))
 
 
 class Corpus:
