@@ -75,4 +75,4 @@ def test_curve_bins_by_doublings() -> None:
     assert counted["mentions"].tolist() == [3, 3]
     assert counted["stated"].tolist() == [2, 2]
     curve = recall_curve(counted.assign(stated=[5, 999]))
-    assert curve[["stated", "value", "n"]].values.tolist() == [["4–7", 1.0, 1], ["128 or more", 0.0, 1]]
+    assert curve[["stated", "value", "n"]].values.tolist() == [["4–7", 1.0, 1], ["≥ 128", 0.0, 1]]

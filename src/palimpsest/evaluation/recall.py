@@ -108,7 +108,7 @@ def recall_curve(rows: pd.DataFrame) -> pd.DataFrame:
     for key, group in rows.assign(least=least).groupby(["template", "least"], sort=False):
         template, low = str(key[0]), int(str(key[1]))
         high = max(low, 2 * low - 1)
-        stated = f"{low} or more" if low == MOST else f"{low}" if low == high else f"{low}–{high}"
+        stated = f"≥ {low}" if low == MOST else f"{low}" if low == high else f"{low}–{high}"
         points.append({"template": template, "least": low, "stated": stated})
         points[-1] |= asdict(share(group["exact"], group["case_id"]))
     return pd.DataFrame(points).sort_values(["template", "least"], ascending=[False, True]).drop(columns="least")
