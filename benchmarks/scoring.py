@@ -24,7 +24,7 @@ from palimpsest.lm.scoring import score_targets
 
 BATCH = 64
 VOCABULARY = 4096
-PROMPT_WORDS = (4, 32)  # fewest and most tokens of a prompt
+PROMPT_WORDS = (4, 16)  # fewest and most tokens of a prompt: 95 % of the world's and of CounterFact's have so many
 NEW_TOKENS = 8
 
 
