@@ -46,15 +46,22 @@ def recall_table(figures: Figures) -> list[str]:
 def perplexity_table(figures: Figures) -> list[str]:
     """Perplexity of the base LM on unread documents."""
     splits = [split for split in ENTITIES if f"lm.ppl.all.{split}" in figures]
-    rows = ["| perplexity, unread documents | " + " | ".join(ENTITIES[split] for split in splits) + " |"]
+    # Real documents are not sorted by what the model has read of their entities: there is the test split alone.
+    titles = [ENTITIES[split] for split in splits] if len(splits) > 1 else ["test documents"]
+    rows = ["| perplexity, unread documents | " + " | ".join(titles) + " |"]
     rows.append("| --- " * (1 + len(splits)) + "|")
     for key, words in CLASSES.items():
         cells = []
         for split in splits:
             name = f"lm.ppl.{key}.{split}"
-            cells.append(f"{figures[name]:.3g} ({figures[f'{name}.low']:.3g} – {figures[f'{name}.high']:.3g})")
+            value, low, high = (_number(figures[name + part]) for part in ("", ".low", ".high"))
+            cells.append(f"{value} ({low} – {high})")
         rows.append(f"| {words} | {' | '.join(cells)} |")
     return rows
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def seconds_table(figures: Figures) -> list[str]:
