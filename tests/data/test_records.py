@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,6 @@ from palimpsest.data.records import (
     parse_records,
     read_json,
     write_json,
-    write_jsonl,
 )
 from palimpsest.facts import DataError
 
@@ -111,14 +108,16 @@ def test_a_case_number_reads_back_as_the_name() -> None:
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    def records() -> Iterator[int]:
-        yield 1
-        raise RuntimeError("interrupted")
-
-    path = tmp_path / "file.jsonl"
+    path = tmp_path / "file.json"
     path.write_text("old", encoding="utf-8")
+
+    def interrupted() -> None:
+        with atomic(path) as file:
+            file.write("half")
+            raise RuntimeError("interrupted")
+
     with pytest.raises(RuntimeError, match="interrupted"):
-        write_jsonl(path, records())
+        interrupted()
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, [float("nan")])
     assert path.read_text(encoding="utf-8") == "old"
@@ -139,9 +138,3 @@ def test_written_json_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     write_json(path, {"é": [1, None]})
     assert read_json(path, dict) == {"é": [1, None]}
-    assert write_jsonl(path, ({"n": n} for n in range(3))) == 3
-    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [
-        {"n": 0},
-        {"n": 1},
-        {"n": 2},
-    ]

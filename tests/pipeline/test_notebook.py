@@ -146,7 +146,7 @@ def test_output_is_shown_while_the_cell_runs(folder: Path) -> None:
         assert process.stdout is not None
         assert any(line == "waiting\n" for line in process.stdout)
         (folder / "go").touch()
-        assert "live took" in process.stdout.read()
+        assert "live is done" in process.stdout.read()
     assert process.returncode == 0
 
 
