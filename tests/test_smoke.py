@@ -79,6 +79,11 @@ def test_the_pipeline_runs_at_smoke_scale(copy: Path) -> None:
     assert "Data and pipelines are up to date." in again
     assert "Data and pipelines are up to date." in call(copy, sys.executable, "-m", "dvc", "status")
 
+    (copy / "dvc.lock").unlink()
+    shutil.rmtree(copy / "models")
+    assert "Running stage" not in call(copy, sys.executable, "-m", "dvc", "repro")  # earlier runs are brought back
+    assert (copy / "models").exists()
+
     assert fingerprints(ROOT / "results") == results_before
     assert (ROOT / "params.yaml").read_bytes() == params_before
 

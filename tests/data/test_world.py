@@ -271,6 +271,18 @@ def test_peaks_and_knees_name_the_same_kinds() -> None:
         Fame({Kind.PERSON: 3}, {Kind.PERSON: 3, Kind.BOOK: 3}, 2)
 
 
+def test_edits_begin_with_the_famous_and_ask_around_them(tmp_path: Path, universe: Universe) -> None:
+    data = build_world(tmp_path, seed=3, **{**ARGUMENTS, "edits": {"dev": 100, "test": 400}})
+    realm = universe.realms["train"]
+    famous = {universe.name(realm.thing(kind, rank)) for kind, knee in FAME.knee.items() for rank in range(knee)}
+    for edits in (data.edits("dev"), data.edits("test"), data.questions("test")):
+        order = [edit.subject not in famous for edit in edits]
+        assert order == sorted(order)
+        assert {False, True} == set(order)
+    for edit in data.edits("test"):
+        assert all(any(name in probe.prompt for name in famous) for probe in edit.neighbors)
+
+
 def test_recall_asks_every_fact_of_famous_entities(built: PreparedData, universe: Universe) -> None:
     realm = universe.realms["train"]
     writer = EditWriter(realm, FAME.knee, 0)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from palimpsest.data.prepared import PreparedData
 from palimpsest.files import atomic_path
@@ -40,8 +41,9 @@ def train_base_lm(
     :func:`palimpsest.lm.train.train_lm` as a table.
     """
     checkpoints = folder.with_name(f".{folder.name}.checkpoints")
-    tokenizer = train_tokenizer(islice(data.text("train"), TOKENIZER_CHUNKS), vocabulary, architecture.context_length)
-    train = PackedTexts.encode(data.text("train"), tokenizer, window)
+    sample = _bar(islice(data.text("train"), TOKENIZER_CHUNKS), "learning the tokenizer from")
+    tokenizer = train_tokenizer(sample, vocabulary, architecture.context_length)
+    train = PackedTexts.encode(_bar(data.text("train"), "tokenizing"), tokenizer, window)
     dev = PackedTexts.encode(data.text("dev"), tokenizer, window)
     model = architecture.build(tokenizer, schedule.seed).to(torch.device(device))
     history = train_lm(model, train, dev, schedule, checkpoints=checkpoints, log=log)
@@ -53,6 +55,10 @@ def train_base_lm(
     partial.rename(folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return pd.DataFrame(history, columns=HISTORY)
+
+
+def _bar(chunks: Iterable[str], what: str) -> Iterable[str]:
+    return tqdm(chunks, desc=what, unit=" chunks", mininterval=1)
 
 
 def adopt_base_lm(folder: Path, data: PreparedData, *, name: str, **_: object) -> pd.DataFrame:

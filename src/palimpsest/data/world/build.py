@@ -14,7 +14,7 @@ from tqdm import tqdm
 from palimpsest.data import counterfact, docred, text, zsre
 from palimpsest.data.prepared import PreparedData
 from palimpsest.data.world.corpus import Corpus, Fame, sample_documents
-from palimpsest.data.world.edits import EditWriter, Statement
+from palimpsest.data.world.edits import EditWriter, Statement, functional_facts
 from palimpsest.data.world.names import mix
 from palimpsest.data.world.relations import LABELS, Kind
 from palimpsest.data.world.universe import Realm, Sizes, Universe
@@ -49,9 +49,9 @@ def build_world(
         documents: how many annotated documents a split has. ``train`` are about little-known entities of the
             training realm (a memory is to be used where the model does not know), ``seen`` about famous ones, ``dev``
             and ``test`` about entities of their own realms. ``text`` counts the unread chunks of the dev text.
-        edits: how many edits and questions ``dev`` and ``test`` have at the most; both are about facts of famous
-            training entities, and no subject is in both.
-        recall: how many facts are asked before any edit, per realm: first all of famous entities, then of the others.
+        edits: how many edits and questions ``dev`` and ``test`` have at the most; both are about facts of entities
+            that the training text tells of, first the famous, and no subject is in both.
+        recall: how many facts are asked before any edit, per realm: first those of famous entities, then of others.
     """
     universe = Universe(seed, {name: Sizes(**sizes) for name, sizes in realms.items()})
     fame = Fame(_by_kind(peak), _by_kind(knee), reach)
@@ -71,7 +71,9 @@ def build_world(
         docred.write_documents(data.path("documents", split), _bar(pages, documents[split], f"{split} documents"))
 
     writer = EditWriter(train, fame.knee, mix(seed, 120))
-    for split, statements in _by_subject(writer.statements, edits, mix(seed, 125)).items():
+    told = writer.editable(functional_facts(train, {kind: reach * rank for kind, rank in fame.knee.items()}))
+    for split, statements in _by_subject(told, edits, mix(seed, 125)).items():
+        statements.sort(key=lambda statement: not fame.covers(train, statement[0]))
         counterfact.write_edits(data.path("edits", split), islice(writer.edits(statements), edits[split]))
         zsre.write_questions(data.path("questions", split), islice(writer.questions(statements), edits[split]))
     for split in ("train", "test"):
@@ -104,16 +106,18 @@ def _by_subject(statements: Iterable[Statement], shares: Mapping[str, float], se
 
 
 def _by_fame(statements: Iterable[Statement], realm: Realm, fame: Fame, seed: int) -> Iterator[Statement]:
-    """All statements about famous entities; then the others, in random order, taken in turn from each doubling of the
-    number of documents about the subject."""
+    """All statements about famous entities; then the others, taken in turn from each doubling of the number of
+    documents about the subject; both in random order."""
+    famous: list[Statement] = []
     octaves: dict[int, list[Statement]] = defaultdict(list)
     for statement in statements:
         subject = statement[0]
-        if realm.rank(subject) < fame.knee[subject.kind]:
-            yield statement
-            continue
-        octaves[fame.documents(subject.kind, realm.rank(subject)).bit_length()].append(statement)
-    for chosen in octaves.values():
+        if fame.covers(realm, subject):
+            famous.append(statement)
+        else:
+            octaves[fame.documents(subject.kind, realm.rank(subject)).bit_length()].append(statement)
+    for chosen in (famous, *octaves.values()):
         Random(seed).shuffle(chosen)
+    yield from famous
     for row in zip_longest(*octaves.values()):
         yield from (statement for statement in row if statement is not None)

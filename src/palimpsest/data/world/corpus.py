@@ -39,6 +39,10 @@ class Fame:
             return 0
         return max(1, round(self.peak[kind] / (1 + (rank / self.knee[kind]) ** STEEPNESS)))
 
+    def covers(self, realm: Realm, thing: Thing) -> bool:
+        """Whether an entity of a realm is famous: of a rank before its kind's knee."""
+        return realm.rank(thing) < self.knee[thing.kind]
+
 
 class Corpus:
     """The training text of a realm as a fixed, shuffled sequence of (entity, copy) pairs, of which none is stored."""

@@ -1,8 +1,9 @@
 """Counterfactual edits and questions about the world, in CounterFact's and ZsRE's sense.
 
-Subjects are the famous entities of a realm, whose facts a language model can know. An edit replaces the object of one
-fact by another entity of the same kind; its neighbours are other subjects of the same relation with the same true
-object; its two-hop questions compose the new fact with a fact about the new object.
+An edit replaces the object of one fact by another entity of the same kind; its neighbours are other subjects of the
+same relation with the same true object; its two-hop questions compose the new fact with a fact about the new object.
+Neighbours, new objects and what locality asks about are taken from the facts of famous entities, which a language model
+can know: whether an edit spoils a fact can be seen only where the model had it.
 """
 
 from __future__ import annotations
@@ -39,26 +40,34 @@ PHRASES = {
 }
 
 
+def functional_facts(realm: Realm, ranks: Mapping[Kind, int]) -> list[Statement]:
+    """The facts with one object only of the first ``ranks`` subjects of each kind."""
+    return [
+        (subject, relation, thing)
+        for kind, count in ranks.items()
+        for subject in (realm.thing(kind, rank) for rank in range(min(count, realm.sizes.of(kind))))
+        for relation, thing in realm.facts(subject)
+        if relation.functional
+    ]
+
+
 class EditWriter:
-    """Writes edits about the subjects among ``famous``, which maps a kind to how many ranks count."""
+    """Writes edits whose surroundings are the facts of the ``famous``: a kind's first so many ranks."""
 
     def __init__(self, realm: Realm, famous: Mapping[Kind, int], seed: int) -> None:
         self.realm, self.seed = realm, seed
-        statements: list[Statement] = [
-            (subject, relation, thing)
-            for kind, count in famous.items()
-            for subject in (realm.thing(kind, rank) for rank in range(min(count, realm.sizes.of(kind))))
-            for relation, thing in realm.facts(subject)
-            if relation.functional
-        ]
+        statements = functional_facts(realm, famous)
         self._subjects: dict[tuple[str, Thing], list[Thing]] = defaultdict(list)
         objects: dict[str, dict[Thing, None]] = defaultdict(dict)
         for subject, relation, thing in statements:
             self._subjects[relation.pid, thing].append(subject)
             objects[relation.pid][thing] = None
         self._objects = {pid: list(things) for pid, things in objects.items()}
-        # A relation that has one object only leaves nothing to replace it with.
-        self.statements = [statement for statement in statements if len(self._objects[statement[1].pid]) > 1]
+        self.statements = self.editable(statements)
+
+    def editable(self, statements: Iterable[Statement]) -> list[Statement]:
+        """Those whose object can be replaced: not where the relation has one object only, or none."""
+        return [statement for statement in statements if len(self._objects.get(statement[1].pid, ())) > 1]
 
     def edits(self, statements: Iterable[Statement]) -> Iterator[Edit]:
         """CounterFact-like edits of those facts that have enough neighbours (others are passed over)."""
@@ -132,7 +141,7 @@ class EditWriter:
 
     def _neighbors(self, statement: Statement) -> list[Thing]:
         subject, relation, thing = statement
-        return [other for other in self._subjects[relation.pid, thing] if other != subject]
+        return [other for other in self._subjects.get((relation.pid, thing), ()) if other != subject]
 
     def _other(self, statement: Statement, rng: Random) -> Thing:
         """Another object of the same relation, one that famous subjects have."""
