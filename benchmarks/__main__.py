@@ -1,18 +1,23 @@
 """Run all benchmarks, or those named, and write their figures into ``results/metrics/bench.json``.
 
-``python -m benchmarks [scoring world …]``. Figures of benchmarks that are not run stay as they are.
+``python -m benchmarks [memory scoring world …]``. Figures of benchmarks that are not run stay as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import scoring, world
+from benchmarks import memory, scoring, world
 from palimpsest.pipeline import project
 from palimpsest.pipeline.results import read_metrics, write_metrics
 
-BENCHMARKS = {"scoring": scoring.run, "world": world.run}
+BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
+    "memory": memory.run,
+    "scoring": scoring.run,
+    "world": world.run,
+}
 REPORT = Path("results/metrics/bench.json")
 
 

@@ -17,6 +17,7 @@ from palimpsest.pipeline.results import read_metrics
 
 ROOT = Path(__file__).parents[1]
 MADE = ("data/", "models/", "results/", "dvc.lock")
+READ = "results/bench/"  # made by `make bench`, not by the pipeline
 
 
 def call(folder: Path, *command: str) -> str:
@@ -44,7 +45,7 @@ def copy(tmp_path: Path) -> Path:
     """What git would commit of the working tree, without anything that the pipeline makes."""
     listed = call(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in listed.split("\0"):
-        if name and not name.startswith(MADE) and (ROOT / name).is_file():
+        if name and (name.startswith(READ) or not name.startswith(MADE)) and (ROOT / name).is_file():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tmp_path / name)
     call(tmp_path, "git", "init", "--quiet")

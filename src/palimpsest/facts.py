@@ -1,4 +1,4 @@
-"""The vocabulary that every part shares: triples, annotated documents and edits.
+"""The vocabulary that every part shares: triples, queries for them, annotated documents and edits.
 
 Plain immutable values. They know nothing of files (``palimpsest.data`` reads and writes those) nor of models.
 """
@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 NO_SPACE_BEFORE = frozenset(",.;:!?)]}%'’") | {"'s", "n't", "’s", "'re", "'ve", "'ll", "'m", "'d"}
 NO_SPACE_AFTER = frozenset("([{$£€")
+
+Known = Literal["subject", "object"]
+"""Which of its two entities a query gives."""
 
 
 class DataError(ValueError):
@@ -24,6 +28,32 @@ class Triple:
     subject: str
     relation: str
     object: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """``Query("author", subject="Ulysses")`` asks for the object, ``Query("author", object="Joyce")`` for the subject.
+
+    Raises ValueError unless exactly one entity is given.
+    """
+
+    relation: str
+    subject: str | None = None
+    object: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.subject is None) == (self.object is None):
+            raise ValueError(f"{self}: expected a subject or an object, and not both")
+
+    @property
+    def known(self) -> Known:
+        """Which entity is given."""
+        return "object" if self.subject is None else "subject"
+
+    @property
+    def entity(self) -> str:
+        """The name of the entity that is given."""
+        return self.subject or self.object or ""
 
 
 @dataclass(frozen=True, slots=True)

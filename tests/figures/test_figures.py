@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from palimpsest.facts import Document, Entity, Fact, Mention
-from palimpsest.figures import data, knowledge, training
+from palimpsest.figures import data, knowledge, lookup, training
 from palimpsest.figures.losses import show_losses
 from palimpsest.figures.pages import show_document
 from palimpsest.lm.scoring import TextLosses
@@ -89,3 +89,29 @@ def test_a_loss_page_shows_the_text_token_by_token() -> None:
     html = show_losses(PAGE, TextLosses(np.arange(4), np.array([0.0, 5.0, 20.0, 1.0]), offsets)).data
     assert PAGE.text in text_of(html)
     assert [float(alpha) for alpha in re.findall(r"213,94,0,([0-9.]+)\)", html)] == [0.0, 0.5, 1.0, 0.1]
+
+
+def lookup_table() -> pd.DataFrame:
+    shares = {"as stored": 1.0, "other relation name": 0.5, "unknown entity": 0.25}
+    rows = [
+        (wording, "answered" if wording.startswith("unknown") else "first", value, value - 0.1, value + 0.1, 20)
+        for wording, value in shares.items()
+    ]
+    rows.append(("as stored", "among", 0.9, 0.8, 1.0, 20))
+    return pd.DataFrame(rows, columns=["wording", "metric", "value", "low", "high", "n"])
+
+
+def test_lookup_bars_are_the_shares_that_matter_of_each_wording() -> None:
+    table = pd.concat([lookup_table().assign(setting=setting) for setting in ("training", "editing")])
+    (axes,) = lookup.found_by_wording(table).axes
+    assert [bar.get_height() for bar in axes.patches] == [1.0, 0.5, 0.25] * 2
+    (line,) = [line for line in axes.lines if line.get_linestyle() == ":"]
+    assert list(line.get_xdata()) == [1.5, 1.5]  # between what can be found and what cannot
+
+
+def test_growth_lines_have_a_point_a_size() -> None:
+    table = pd.concat([lookup_table().assign(triples=size) for size in (10, 1000)])
+    (axes,) = lookup.found_while_growing(table).axes
+    lines = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
+    assert {tuple(line.get_ydata()) for line in lines} == {(1.0, 1.0), (0.5, 0.5), (0.25, 0.25)}
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["10", "1,000"]

@@ -6,8 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from palimpsest.data.docred import read_documents, read_relations
-from palimpsest.facts import Document, Entity, Fact, Mention
-from palimpsest.memllm.targets import AnswerCounts, Query, read_targets
+from palimpsest.facts import Document, Entity, Fact, Mention, Query
+from palimpsest.memllm.targets import AnswerCounts, read_targets
 
 LABELS = {"P50": "author", "P17": "country", "P19": "place of birth"}
 RULES = {"skip": ["(?, country, X)"], "max_results": 30, "max_queries": 3}
@@ -38,10 +38,10 @@ def found(document: Document, **changes) -> list[tuple[str, list[Query]]]:
 
 def test_by_hand() -> None:
     assert found(page()) == [
-        ("Ann Lee", [Query("Dawn", "author", None)]),
-        ("Oslo", [Query("Ann Lee", "place of birth", None), Query("Lee", "place of birth", None)]),
-        ("Norway", [Query("Oslo", "country", None)]),
-        ("Dusk", [Query(None, "author", "Ann Lee"), Query(None, "author", "Lee")]),
+        ("Ann Lee", [Query("author", subject="Dawn")]),
+        ("Oslo", [Query("place of birth", subject="Ann Lee"), Query("place of birth", subject="Lee")]),
+        ("Norway", [Query("country", subject="Oslo")]),
+        ("Dusk", [Query("author", object="Ann Lee"), Query("author", object="Lee")]),
     ]
 
 
@@ -51,9 +51,9 @@ def test_skipped_patterns_are_not_asked() -> None:
 
 
 def test_broad_queries_are_not_asked_and_narrow_ones_come_first() -> None:
-    sizes = {Query("Ann Lee", "place of birth", None): 5, Query("Oslo", "country", None): 31}
+    sizes = {Query("place of birth", subject="Ann Lee"): 5, Query("country", subject="Oslo"): 31}
     targets = dict(found(page(), results=lambda query: sizes.get(query, 1), max_queries=1))
-    assert targets["Oslo"] == [Query("Lee", "place of birth", None)]
+    assert targets["Oslo"] == [Query("place of birth", subject="Lee")]
     assert "Norway" not in targets
 
 
@@ -73,9 +73,9 @@ def _moved(document: Document) -> tuple[tuple[Entity, ...], tuple[Fact, ...]]:
 
 def test_answers_are_counted_over_documents() -> None:
     counts = AnswerCounts([page()], LABELS)
-    assert counts(Query(None, "author", "Lee")) == 2
-    assert counts(Query("Dawn", "author", None)) == 2  # Ann Lee, Lee
-    assert counts(Query("Oslo", "author", None)) == 0
+    assert counts(Query("author", object="Lee")) == 2
+    assert counts(Query("author", subject="Dawn")) == 2  # Ann Lee, Lee
+    assert counts(Query("author", subject="Oslo")) == 0
 
 
 def test_real_documents_against_a_literal_computation(samples: Path) -> None:

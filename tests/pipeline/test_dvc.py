@@ -22,6 +22,7 @@ from palimpsest.pipeline.notebook import parameter_names
 from palimpsest.pipeline.project import parse_yaml
 
 ROOT = Path(__file__).parents[2]
+BENCHMARKS = "results/bench"  # what `make bench` wrote is read, but no stage makes it
 RUNNER = re.compile(r"python -m palimpsest\.pipeline\.notebook (\w+)")
 
 
@@ -32,6 +33,8 @@ class Stage:
     sections: set[str]
     deps: set[str]
     outs: set[str]
+    skipped: set[str]
+    """Outputs for whose sake DVC's run cache passes over the stage: kept by git, but neither plots nor metrics."""
 
 
 def read_stages(root: Path) -> list[Stage]:
@@ -43,7 +46,8 @@ def read_stages(root: Path) -> list[Stage]:
                 sections = {name for dep in stage.deps if isinstance(dep, ParamsDependency) for name in dep.params}
                 deps = {dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)}
                 outs = {out.def_path for out in stage.outs}
-                stages.append(Stage(stage.name, f"notebooks/{found[1]}.ipynb", sections, deps, outs))
+                skipped = {o.def_path for o in stage.outs if not (o.use_cache or o.is_metric or o.is_plot)}
+                stages.append(Stage(stage.name, f"notebooks/{found[1]}.ipynb", sections, deps, outs, skipped))
     return stages
 
 
@@ -142,6 +146,8 @@ def problems(root: Path) -> list[str]:
         notebook = nbformat.read(root / stage.notebook, as_version=4)
         if stage.notebook not in stage.deps:
             found.append(f"{stage.name}: {stage.notebook} is not among its deps")
+        if stage.skipped:
+            found.append(f"{stage.name}: neither cached nor plots nor metrics: {', '.join(sorted(stage.skipped))}")
         names = parameter_names(notebook)
         if stage.sections - {"results"} != set(names) - {"results"}:
             found.append(f"{stage.name}: params {sorted(stage.sections)}, but the notebook uses {sorted(names)}")
@@ -150,7 +156,7 @@ def problems(root: Path) -> list[str]:
         for dep in sorted(stage.deps):
             if dep.endswith(".ipynb") and dep != stage.notebook:
                 found.append(f"{stage.name}: depends on a notebook of another stage, {dep}")
-            if covers({"data", "models", params["results"]}, dep) and not covers(set(made), dep):
+            if covers({"data", "models", params["results"]}, dep) and not covers({*made, BENCHMARKS}, dep):
                 found.append(f"{stage.name}: depends on {dep}, which no stage declares as its output")
         for path in sorted(paths_named(code(notebook), params, names)):
             declared = stage.deps | stage.outs
@@ -232,6 +238,7 @@ def test_a_sound_pipeline_has_no_problems(root: Path) -> None:
         ("two.ipynb,", "two.ipynb, data/raw,", "two: depends on data/raw, which no stage declares"),
         (', "${results}/metrics/one.json"', "", "two: names results/metrics/one.json, which is neither"),
         ('outs: ["${lm.folder}"]', "outs: [models/other]", "two: names models/lm, which is neither"),
+        ('outs: ["${lm.folder}"]', 'outs: ["${lm.folder}": {cache: false}]', "two: neither cached nor plots"),
         ("notebook two", "other two", "notebooks/two.ipynb: no stage runs it"),
     ],
 )

@@ -31,6 +31,13 @@ def test_tables_are_made_from_the_results(project: Path) -> None:
     assert readme.rendered(new) == new
 
 
+def test_a_benchmark_is_one_row_with_its_range(project: Path) -> None:
+    figures = {"bench.a": 2.5, "bench.a.low": 2.25, "bench.a.high": 123.4, "bench.a.n": 3, "bench.b": 0.5}
+    write_metrics("results/metrics/bench.json", figures)
+    rows = readme.rendered("<!-- results bench -->\n<!-- end -->").splitlines()[3:-1]
+    assert rows == ["| `bench.a` | 2.5 | 2.25 – 123 |", "| `bench.b` | 0.5 |  |"]
+
+
 def test_an_unknown_table_is_an_error(project: Path) -> None:
     with pytest.raises(KeyError, match="nosuch"):
         readme.rendered("<!-- results nosuch -->\n<!-- end -->")

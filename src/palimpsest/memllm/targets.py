@@ -10,21 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from palimpsest.facts import Document, Mention
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """``(subject, relation, ?)`` if ``object`` is None, ``(?, relation, object)`` if ``subject`` is."""
-
-    subject: str | None
-    relation: str
-    object: str | None
-
-    @property
-    def pattern(self) -> str:
-        """The query with its entity left open, as the skip list writes it: ``(X, relation, ?)``."""
-        return f"(X, {self.relation}, ?)" if self.object is None else f"(?, {self.relation}, X)"
+from palimpsest.facts import Document, Mention, Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +20,11 @@ class ReadTarget:
     entity: int
     mention: Mention
     queries: tuple[Query, ...]
+
+
+def pattern(query: Query) -> str:
+    """A query without its entity's name, as the skip list writes it: ``(X, relation, ?)`` or ``(?, relation, X)``."""
+    return f"(X, {query.relation}, ?)" if query.known == "subject" else f"(?, {query.relation}, X)"
 
 
 def read_targets(
@@ -70,7 +61,7 @@ def read_targets(
             for head, relation, tail in completed
             if head != tail
             for query in _queries(names, entity, head, labels[relation], tail)
-            if query.pattern not in skipped
+            if pattern(query) not in skipped
         }
         best = sorted(
             (count, order, query) for order, (query, count) in enumerate(queries.items()) if count <= max_results
@@ -81,8 +72,8 @@ def read_targets(
 
 def _queries(names: Mapping[int, Iterable[str]], entity: int, head: int, relation: str, tail: int) -> list[Query]:
     if entity == tail:
-        return [Query(name, relation, None) for name in names[head]]
-    return [Query(None, relation, name) for name in names[tail]]
+        return [Query(relation, subject=name) for name in names[head]]
+    return [Query(relation, object=name) for name in names[tail]]
 
 
 class AnswerCounts:
@@ -98,9 +89,9 @@ class AnswerCounts:
             for fact in document.facts:
                 label = labels[fact.relation]
                 for head in names[fact.head]:
-                    answers[Query(head, label, None)] |= names[fact.tail]
+                    answers[Query(label, subject=head)] |= names[fact.tail]
                 for tail in names[fact.tail]:
-                    answers[Query(None, label, tail)] |= names[fact.head]
+                    answers[Query(label, object=tail)] |= names[fact.head]
         self._counts = {query: len(found) for query, found in answers.items()}
 
     def __call__(self, query: Query) -> int:

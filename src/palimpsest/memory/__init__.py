@@ -1,8 +1,9 @@
 """A memory of relation triples, on its own: usable without any language model."""
 
+from palimpsest.facts import Query
 from palimpsest.memory.embedding import Embedder, FunctionEmbedder
 from palimpsest.memory.memory import TripleMemory
-from palimpsest.memory.query import EDITING, LANGUAGE_MODELLING, TRAINING, Answer, Query, Result, Thresholds
+from palimpsest.memory.query import EDITING, LANGUAGE_MODELLING, TRAINING, Answer, Result, Thresholds
 from palimpsest.memory.store import Counts, Source, StoredTriple, TripleMemoryError
 
 __all__ = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -47,7 +49,8 @@ class CachedEmbedder:
 
     def __init__(self, embedder: Embedder, capacity: int = CACHED) -> None:
         self.embedder, self.capacity = embedder, capacity
-        self._cache: dict[str, Vector] = {}
+        self._cache: OrderedDict[str, Vector] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __call__(self, names: Iterable[str]) -> dict[str, Vector]:
         """Unit vectors (C,), float32, by name.
@@ -57,14 +60,13 @@ class CachedEmbedder:
                 not finite, or vectors that are not of length 1.
         """
         names = list(dict.fromkeys(names))
-        if new := [name for name in names if name not in self._cache]:
-            made = dict(zip(new, self._embed(new), strict=True))
-        else:
-            made = {}
-        found = {name: made[name] if name in made else self._cache.pop(name) for name in names}
-        self._cache |= found  # what was used last stands last
-        for name in list(self._cache)[: max(0, len(self._cache) - self.capacity)]:
-            del self._cache[name]
+        with self._lock:
+            new = [name for name in names if name not in self._cache]
+            made = dict(zip(new, self._embed(new), strict=True)) if new else {}
+            found = {name: made[name] if name in made else self._cache.pop(name) for name in names}
+            self._cache |= found  # what was used last stands last
+            while len(self._cache) > self.capacity:
+                self._cache.popitem(last=False)
         return found
 
     def _embed(self, names: Sequence[str]) -> NDArray[np.float32]:

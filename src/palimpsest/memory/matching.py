@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from palimpsest.facts import Triple
-from palimpsest.memory.query import Answer, Known, Result, Thresholds
+from palimpsest.facts import Known, Triple
+from palimpsest.memory.query import Answer, Result, Thresholds
 
 Counts = Mapping[int, Sequence[tuple[int, int]]]
 """By entity id: the relation ids it has triples in, each with how many."""
@@ -59,10 +59,18 @@ def pairs_to_read(pairs: Sequence[Pair], limit: int) -> list[Pair]:
     return [pair for pair in pairs if enough is None or pair.distance <= enough]
 
 
+def settled(read: Sequence[Pair], rows: Sequence[Iterable[Row]], unread: Sequence[Pair], limit: int) -> bool:
+    """Whether the pairs that were read give all results: ``limit`` of them, all closer than what was not read."""
+    if not unread:
+        return True
+    closer = [found for pair, found in zip(read, rows, strict=True) if pair.distance < unread[0].distance]
+    return len({row.other for found in closer for row in found}) >= limit
+
+
 def make_answer(pairs: Sequence[Pair], rows: Sequence[Iterable[Row]], total: int, known: Known, limit: int) -> Answer:
-    """The closest ``limit`` results; ``rows`` holds what was read for each pair."""
+    """The closest ``limit`` results; ``rows`` holds what was read for the pairs, or for the first of them."""
     closest: dict[int, tuple[float, Triple]] = {}
-    for pair, read in zip(pairs, rows, strict=True):
+    for pair, read in zip(pairs, rows, strict=False):
         for row in read:
             closest.setdefault(row.other, (pair.distance, row.triple))
     ranked = sorted(closest.items(), key=lambda item: (item[1][0], item[0]))[:limit]

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from palimpsest.facts import Triple
+from palimpsest.facts import Query, Triple
 from palimpsest.memory.embedding import CachedEmbedder, Embedder
-from palimpsest.memory.query import LANGUAGE_MODELLING, Answer, Query, Thresholds
+from palimpsest.memory.query import LANGUAGE_MODELLING, Answer, Thresholds
 from palimpsest.memory.sqlite import SqliteStore
 from palimpsest.memory.store import (
     NO_SOURCE,
@@ -147,15 +147,15 @@ class TripleMemory:
         After this and the other deletions nothing of what was removed can be read from the memory: not from its
         tables, not from its vector index, and with SQLite not from the bytes of its files.
         """
-        return self.store.delete(list(triples))
+        return self.store.delete([t for t in triples if _storable(t.subject, t.relation, t.object)])
 
     def delete_entity(self, name: str) -> int:
         """Remove an entity and all triples that mention it for good; return how many there were."""
-        return self.store.delete_entity(name)
+        return self.store.delete_entity(name) if _storable(name) else 0
 
     def delete_document(self, document: str) -> int:
         """Remove all that comes from one document alone for good; return how many triples there were."""
-        return self.store.delete_document(document)
+        return self.store.delete_document(document) if _storable(document) else 0
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -184,13 +184,15 @@ class TripleMemory:
         document: str | None = None,
     ) -> Iterator[StoredTriple]:
         """The current triples with exactly these names, or from this document, oldest first."""
-        return self.store.select(Pattern(subject, relation, object, document))
+        fits = _storable(subject, relation, object, document)
+        return self.store.select(Pattern(subject, relation, object, document)) if fits else iter(())
 
     def history(
         self, *, subject: str | None = None, relation: str | None = None, object: str | None = None
     ) -> Iterator[StoredTriple]:
         """The replaced triples with exactly these names, in the order in which they were replaced."""
-        return self.store.history(Pattern(subject, relation, object))
+        fits = _storable(subject, relation, object)
+        return self.store.history(Pattern(subject, relation, object)) if fits else iter(())
 
     def __contains__(self, triple: Triple) -> bool:
         return any(True for _ in self.select(subject=triple.subject, relation=triple.relation, object=triple.object))
@@ -237,18 +239,24 @@ def _check(triples: Sequence[Triple], sources: Sequence[Source]) -> None:
 
 
 def _check_name(name: str, role: str) -> None:
-    problem = None
-    if not isinstance(name, str):
-        problem = f"expected text, got {type(name).__name__}"
-    elif not name.strip():
-        problem = "expected a name, got blank text"
-    elif "\0" in name:
-        problem = "has a NUL character"
-    else:
-        try:
-            if len(name.encode()) > MAX_NAME_BYTES:
-                problem = f"longer than {MAX_NAME_BYTES} bytes"
-        except UnicodeEncodeError:
-            problem = "has a character that UTF-8 cannot encode"
-    if problem:
+    if problem := _problem(name):
         raise ValueError(f"{role} {reprlib.repr(name)}: {problem}")
+
+
+def _storable(*names: str | None) -> bool:
+    """Whether a memory may have these names; of others it has nothing to show or to delete."""
+    return all(name is None or _problem(name) is None for name in names)
+
+
+def _problem(name: str) -> str | None:
+    """Why a name cannot be stored, if it cannot."""
+    if not isinstance(name, str):
+        return f"expected text, got {type(name).__name__}"
+    if not name.strip():
+        return "expected a name, got blank text"
+    if "\0" in name:
+        return "has a NUL character"
+    try:
+        return f"longer than {MAX_NAME_BYTES} bytes" if len(name.encode()) > MAX_NAME_BYTES else None
+    except UnicodeEncodeError:
+        return "has a character that UTF-8 cannot encode"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from palimpsest.memory.index import IndexFileError, VectorIndex
 
-READ_AT_ONCE = 65_536  # vectors
+READ_AT_ONCE = 131_072  # vectors
 
 
 class Mirror:
@@ -39,11 +39,12 @@ class Mirror:
         if removals:
             self.index.remove([identifier for _, identifier in removals])
             self.last_removal = removals[-1][0]
+        (newest,) = db.execute(f"SELECT max(id) FROM {self.table}").fetchone()
         rows = db.execute(f"SELECT id, vector FROM {self.table} WHERE id > ? ORDER BY id", (self.last_id,))
         added = False
         while batch := rows.fetchmany(READ_AT_ONCE):
             ids, vectors = zip(*batch, strict=True)
-            self.index.add(np.array(ids), from_bytes(b"".join(vectors), len(batch)))
+            self.index.add(np.array(ids), from_bytes(b"".join(vectors), len(batch)), coming=newest - ids[-1])
             self.last_id, added = ids[-1], True
         self.changed = self.changed or added or bool(removals)
 

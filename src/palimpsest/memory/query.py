@@ -1,4 +1,4 @@
-"""What a memory of triples is asked, and what it answers (MemLLM, arXiv 2404.11672, section 3.1).
+"""What a memory of triples answers to a :class:`~palimpsest.facts.Query` (MemLLM, arXiv 2404.11672, section 3.1).
 
 A query fixes a relation and exactly one entity, ``(subject, relation, ?)`` or ``(?, relation, object)``, and need not
 name them as they were stored. Candidates are the stored entities and the stored relation types whose embeddings are
@@ -9,11 +9,8 @@ triples matches exactly, only exact pairs count. Distances are cosine distances,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from palimpsest.facts import Triple
-
-Known = Literal["subject", "object"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,32 +45,6 @@ class Thresholds:
 TRAINING = Thresholds(entity=0.1, relation=0.1, pair=0.1)
 LANGUAGE_MODELLING = Thresholds(entity=0.15, relation=0.15, pair=0.1)
 EDITING = Thresholds(entity=0.15, relation=0.8, pair=0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """``Query("author", subject="Ulysses")`` asks for the object, ``Query("author", object="Joyce")`` for the subject.
-
-    Raises ValueError unless exactly one entity is given.
-    """
-
-    relation: str
-    subject: str | None = None
-    object: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.subject is None) == (self.object is None):
-            raise ValueError(f"{self}: expected a subject or an object, and not both")
-
-    @property
-    def known(self) -> Known:
-        """Which entity is given."""
-        return "object" if self.subject is None else "subject"
-
-    @property
-    def entity(self) -> str:
-        """The name of the entity that is given."""
-        return self.subject or self.object or ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -19,7 +18,7 @@ import numpy as np
 
 from palimpsest.facts import Triple
 from palimpsest.files import atomic_path
-from palimpsest.memory import tables
+from palimpsest.memory import asking, tables
 from palimpsest.memory.matching import make_answer, matching_pairs, pairs_to_read
 from palimpsest.memory.mirror import Mirror
 from palimpsest.memory.query import Answer, Thresholds
@@ -34,9 +33,8 @@ from palimpsest.memory.store import (
     Vectors,
 )
 
-APPLICATION = 0x50414C49  # marks a SQLite file as a memory of ours
-FORMAT = 1
 BUSY_SECONDS = 30.0  # how long one writer waits for another
+READERS_MILLISECONDS = 300  # how long a deletion waits for readers to end, so that it can empty the log
 IN_RAM = ":memory:"
 WORTH_SAVING = 4096  # vectors; fewer are indexed in no time
 
@@ -61,7 +59,7 @@ class SqliteStore(Store):
         self._db: sqlite3.Connection | None = self._connect(read_only)
         try:
             with self._errors():
-                self._prepare({"format": FORMAT, "dimension": dimension} | embedders)
+                self._prepare({"format": tables.FORMAT, "dimension": dimension} | embedders)
                 self.identity = str(self._meta("identity"))
         except BaseException:
             self._db.close()
@@ -91,8 +89,8 @@ class SqliteStore(Store):
     def _prepare(self, wanted: dict[str, Any]) -> None:
         """Check that the file is a memory with these vectors; make an empty file one."""
         db = self._connection
-        empty = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-        if not empty and db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+        empty = self._is_empty()
+        if not empty and db.execute("PRAGMA application_id").fetchone()[0] != tables.APPLICATION:
             raise TripleMemoryError(f"{self.path}: a SQLite file, but not a memory of triples")
         self._check_length()
         db.execute("PRAGMA cache_size = -65536")  # KiB
@@ -100,17 +98,18 @@ class SqliteStore(Store):
             db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
+        if empty and not self.read_only:
             with self._writing():
-                if db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:  # nobody else was faster
-                    tables.create(db)
-                    fresh = wanted | {"identity": uuid.uuid4().hex}
-                    db.executemany("INSERT INTO meta VALUES (?, ?)", fresh.items())
-                    db.execute(f"PRAGMA application_id = {APPLICATION}")
+                if self._is_empty():  # nobody else was faster
+                    tables.create(db, wanted)
         elif empty:
             raise TripleMemoryError(f"{self.path}: an empty file, not a memory of triples")
         for key, value in wanted.items():
             if (found := self._meta(key)) != value:
                 raise TripleMemoryError(f"{self.path}: {key}: made with {found!r}, but opened with {value!r}")
+
+    def _is_empty(self) -> bool:
+        return self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
 
     def _check_length(self) -> None:
         """A file that was cut off is told before half of it is used; with a log beside it, SQLite knows better."""
@@ -225,7 +224,10 @@ class SqliteStore(Store):
     def _empty_log(self) -> None:
         """The write-ahead log holds pages from before; move what is current into the file and cut the log."""
         with self._lock, self._errors():
-            busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            db = self._connection
+            db.execute(f"PRAGMA busy_timeout = {READERS_MILLISECONDS}")
+            busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            db.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_SECONDS)}")
         if busy:
             warnings.warn(
                 f"{self.path}: deleted, but a reader holds on to the state before: the bytes leave the file's log with"
@@ -254,22 +256,22 @@ class SqliteStore(Store):
     def _search(
         self, db: sqlite3.Connection, known: Any, queries: Sequence[VectorQuery], thresholds: Thresholds
     ) -> list[Answer]:
-        """Answer queries that all give their subject, or all their object, in at most three statements."""
+        """Answer queries that all give their subject, or all their object, in at most four statements."""
         entities = self._entities.nearest(
             np.stack([query.entity for query in queries]), thresholds.entity, thresholds.max_entities
         )
         relations = self._relations.nearest(
             np.stack([query.relation for query in queries]), thresholds.relation, thresholds.max_relations
         )
-        counts = tables.pair_counts(db, known, set().union(*entities), set().union(*relations))
+        counts = asking.pair_counts(db, known, set().union(*entities), set().union(*relations))
         matching = [matching_pairs(*near, counts, thresholds) for near in zip(entities, relations, strict=True)]
         limit = thresholds.max_results
         chosen = [pairs_to_read(pairs, limit) for pairs in matching]
-        rows = iter(tables.read_pairs(db, known, [pair for pairs in chosen for pair in pairs], limit))
-        totals = tables.count_distinct(db, known, {n: pairs for n, pairs in enumerate(matching) if pairs})
+        rows = asking.read_closest(db, known, chosen, limit)
+        totals = asking.count_distinct(db, known, {n: pairs for n, pairs in enumerate(matching) if pairs})
         return [
-            make_answer(pairs, [next(rows) for _ in pairs], totals.get(number, 0), known, limit)
-            for number, pairs in enumerate(chosen)
+            make_answer(pairs, read, totals.get(number, 0), known, limit)
+            for number, (pairs, read) in enumerate(zip(chosen, rows, strict=True))
         ]
 
     def select(self, pattern: Pattern) -> Iterator[StoredTriple]:
@@ -281,7 +283,8 @@ class SqliteStore(Store):
     def _records(self, pattern: Pattern, replaced: bool) -> Iterator[StoredTriple]:
         if not isinstance(self.path, Path):
             with self._reading() as db:
-                yield from list(tables.select(db, pattern, replaced))
+                records = list(tables.select(db, pattern, replaced))
+            yield from records
             return
         self._connection  # noqa: B018 - a closed memory is told here
         with self._errors(), closing(self._connect(read_only=True)) as db:  # its own state, for as long as it takes

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from palimpsest.facts import Triple
-from palimpsest.memory.query import Answer, Known, Thresholds
+from palimpsest.facts import Known, Triple
+from palimpsest.memory.query import Answer, Thresholds
 
 Vector = NDArray[np.float32]
 

@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from itertools import groupby
+from typing import Any
 
-from palimpsest.facts import Triple
-from palimpsest.memory.matching import Pair, Row
+from palimpsest.facts import Known, Triple
 from palimpsest.memory.mirror import to_bytes
-from palimpsest.memory.query import Known
 from palimpsest.memory.store import Pattern, Source, StoredTriple, UnknownNames, Vector, Vectors
+
+APPLICATION = 0x50414C49  # marks a SQLite file as a memory of ours
+FORMAT = 1
 
 Ids = tuple[int, int, int]
 """Ids of a triple's subject, relation and object."""
 
+EVERY = (
+    "(SELECT id, subject, relation, object FROM triples UNION ALL SELECT id, subject, relation, object FROM replaced)"
+)
+"""All triples, current and replaced."""
+
 OTHER: dict[Known, str] = {"subject": "object", "object": "subject"}
 
 
-def create(db: sqlite3.Connection) -> None:
-    """Make the tables in an empty database."""
+def create(db: sqlite3.Connection, meta: Mapping[str, Any]) -> None:
+    """Make an empty memory in an empty database, with an identity of its own."""
     script = resources.files("palimpsest.memory").joinpath("schema.sql").read_text(encoding="utf-8")
     statement = ""
     for line in script.splitlines(keepends=True):
@@ -34,6 +42,8 @@ def create(db: sqlite3.Connection) -> None:
         if sqlite3.complete_statement(statement):
             db.execute(statement)
             statement = ""
+    db.executemany("INSERT INTO meta VALUES (?, ?)", [*meta.items(), ("identity", uuid.uuid4().hex)])
+    db.execute(f"PRAGMA application_id = {APPLICATION}")
 
 
 # -- names and sources ---------------------------------------------------------------------------------------------
@@ -86,10 +96,6 @@ def _source_row(source: Source) -> tuple[str, int, str, str]:
     assert source.time is not None
     sentence = -1 if source.sentence is None else source.sentence
     return source.document or "", sentence, source.writer or "", source.time.isoformat(timespec="microseconds")
-
-
-def _source(document: str, sentence: int, writer: str, time: str) -> Source:
-    return Source(document or None, None if sentence < 0 else sentence, writer or None, datetime.fromisoformat(time))
 
 
 # -- replacing and removing ----------------------------------------------------------------------------------------
@@ -182,126 +188,67 @@ def _remove_unused(db: sqlite3.Connection, table: str, ids: set[int], columns: S
     db.executemany("INSERT INTO removed (kind, id) VALUES (?, ?)", ((table, i) for i in unused))
 
 
-# -- asking --------------------------------------------------------------------------------------------------------
-
-
-def pair_counts(
-    db: sqlite3.Connection, known: Known, entities: Iterable[int], relations: Iterable[int]
-) -> dict[int, list[tuple[int, int]]]:
-    """By entity: in which of ``relations`` it is the subject (or object) of triples, and of how many."""
-    rows = db.execute(
-        f"SELECT p.entity, p.relation, p.triples FROM json_each(?) e CROSS JOIN {known}_pairs p ON p.entity = e.value"
-        " WHERE p.relation IN (SELECT value FROM json_each(?))",
-        (json.dumps(list(entities)), json.dumps(list(relations))),
-    )
-    counts: dict[int, list[tuple[int, int]]] = {}
-    for entity, relation, triples in rows:
-        counts.setdefault(entity, []).append((relation, triples))
-    return counts
-
-
-def read_pairs(db: sqlite3.Connection, known: Known, pairs: Sequence[Pair], limit: int) -> list[list[Row]]:
-    """Of each pair the first ``limit`` triples, in the order in which the entities asked for were first stored."""
-    other = OTHER[known]
-    found = db.execute(
-        "WITH pair AS MATERIALIZED (SELECT key AS number, json_extract(value, '$[0]') AS entity,"
-        " json_extract(value, '$[1]') AS relation FROM json_each(?))"
-        f" SELECT pair.number, t.{other}, s.name, r.name, o.name FROM pair CROSS JOIN triples t ON t.id IN"
-        f" (SELECT id FROM triples WHERE {known} = pair.entity AND relation = pair.relation ORDER BY {other} LIMIT ?)"
-        " JOIN entities s ON s.id = t.subject JOIN relations r ON r.id = t.relation JOIN entities o ON o.id = t.object",
-        (json.dumps([(pair.entity, pair.relation) for pair in pairs]), limit),
-    )
-    rows: list[list[Row]] = [[] for _ in pairs]
-    for number, identifier, *names in found:
-        rows[number].append(Row(identifier, Triple(*names)))
-    return rows
-
-
-def count_distinct(db: sqlite3.Connection, known: Known, groups: Mapping[int, Sequence[Pair]]) -> dict[int, int]:
-    """How many distinct entities each group of pairs leads to.
-
-    The pair with the most triples counts as it is, and of the others what it does not have: a hub is never walked.
-    """
-    largest = {number: max(pairs, key=lambda pair: pair.triples) for number, pairs in groups.items()}
-    others = [
-        (number, pair.entity, pair.relation, largest[number].entity, largest[number].relation)
-        for number, pairs in groups.items()
-        for pair in pairs
-        if pair is not largest[number]
-    ]
-    columns = ("number", "entity", "relation", "hub", "hub_relation")
-    extracted = ", ".join(f"json_extract(value, '$[{place}]') AS {name}" for place, name in enumerate(columns))
-    other = OTHER[known]
-    beyond = db.execute(
-        f"WITH pair AS MATERIALIZED (SELECT {extracted} FROM json_each(?))"
-        f" SELECT pair.number, count(DISTINCT t.{other}) FROM pair"
-        f" CROSS JOIN triples t ON t.{known} = pair.entity AND t.relation = pair.relation"
-        f" WHERE NOT EXISTS (SELECT 1 FROM triples h WHERE h.{known} = pair.hub AND h.relation = pair.hub_relation"
-        f" AND h.{other} = t.{other}) GROUP BY pair.number",
-        (json.dumps(others),),
-    )
-    totals = {number: pair.triples for number, pair in largest.items()}
-    for number, count in beyond if others else ():
-        totals[number] += count
-    return totals
-
-
 # -- reading out ---------------------------------------------------------------------------------------------------
 
 
-def select(db: sqlite3.Connection, pattern: Pattern, replaced: bool = False) -> Iterator[StoredTriple]:
-    """Current or replaced triples that fit, by id."""
+def selection(pattern: Pattern, replaced: bool, mark: str) -> tuple[str, tuple[str, ...]]:
+    """The statement, and its parameters, that reads the triples that fit for :func:`records`, a row a source.
+
+    PostgreSQL understands it too; ``mark`` stands for a parameter.
+    """
     conditions = {
-        "t.subject = (SELECT id FROM entities WHERE name = ?)": pattern.subject,
-        "t.relation = (SELECT id FROM relations WHERE name = ?)": pattern.relation,
-        "t.object = (SELECT id FROM entities WHERE name = ?)": pattern.object,
-        "t.id IN (SELECT triple FROM sources WHERE document = ?)": pattern.document,
+        f"t.subject = (SELECT id FROM entities WHERE name = {mark})": pattern.subject,
+        f"t.relation = (SELECT id FROM relations WHERE name = {mark})": pattern.relation,
+        f"t.object = (SELECT id FROM entities WHERE name = {mark})": pattern.object,
+        f"t.id IN (SELECT triple FROM sources WHERE document = {mark})": pattern.document,
     }
     used = {condition: value for condition, value in conditions.items() if value is not None}
-    successor = (
-        "t.replaced_at, (SELECT name FROM entities WHERE id = (SELECT object FROM triples WHERE id = t.replaced_by"
-        " UNION ALL SELECT object FROM replaced WHERE id = t.replaced_by))"
-    )
-    rows = db.execute(
-        f"SELECT t.id, s.name, r.name, o.name, {successor if replaced else 'NULL, NULL'},"
+    successor = f"(SELECT e.name FROM {EVERY} n JOIN entities e ON e.id = n.object WHERE n.id = t.replaced_by)"
+    statement = (
+        f"SELECT t.id, s.name, r.name, o.name, {f't.replaced_at, {successor}' if replaced else 'NULL, NULL'},"
         " f.document, f.sentence, f.writer, f.time"
         f" FROM {'replaced' if replaced else 'triples'} t JOIN entities s ON s.id = t.subject"
         " JOIN relations r ON r.id = t.relation JOIN entities o ON o.id = t.object JOIN sources f ON f.triple = t.id"
         f" WHERE {' AND '.join(used) or 'true'}"
-        f" ORDER BY {'t.replaced_at, ' if replaced else ''}t.id, f.time, f.document, f.sentence, f.writer",
-        tuple(used.values()),
+        f" ORDER BY {'t.replaced_at, ' if replaced else ''}t.id, f.time, f.document, f.sentence, f.writer"
     )
+    return statement, tuple(used.values())
+
+
+def records(rows: Iterable[tuple[Any, ...]], moment: Callable[[Any], datetime]) -> Iterator[StoredTriple]:
+    """Triples from the rows of a :func:`selection`; ``moment`` makes a time, in UTC, of what the database keeps."""
     for _, group in groupby(rows, key=lambda row: row[0]):
         first, *rest = group
-        record = StoredTriple(
-            Triple(*first[1:4]),
-            tuple(_source(*row[6:]) for row in (first, *rest)),
-            first[4] and datetime.fromisoformat(first[4]),
-            first[5],
+        sources = tuple(
+            Source(document or None, None if sentence < 0 else sentence, writer or None, moment(time))
+            for *_, document, sentence, writer, time in (first, *rest)
         )
-        yield record
+        replaced_at, replaced_by = first[4:6]
+        yield StoredTriple(Triple(*first[1:4]), sources, replaced_at and moment(replaced_at), replaced_by)
+
+
+def select(db: sqlite3.Connection, pattern: Pattern, replaced: bool = False) -> Iterator[StoredTriple]:
+    """Current or replaced triples that fit, by id."""
+    return records(db.execute(*selection(pattern, replaced, "?")), datetime.fromisoformat)
 
 
 def problems(db: sqlite3.Connection) -> list[str]:
     """What is wrong with the tables, one line each."""
     found = [line for (line,) in db.execute("PRAGMA integrity_check") if line != "ok"]
     counted = "SELECT {0}, relation, count(*) FROM triples GROUP BY {0}, relation"
-    everything = (
-        "SELECT id, subject, relation, object FROM triples UNION ALL SELECT id, subject, relation, object FROM replaced"
-    )
     checks = {
         f"{known}_pairs does not count the triples": f"SELECT * FROM (SELECT * FROM (SELECT * FROM {known}_pairs"
         f" EXCEPT {counted.format(known)}) UNION ALL SELECT * FROM ({counted.format(known)} EXCEPT"
         f" SELECT * FROM {known}_pairs))"
         for known in OTHER
     } | {
-        "a triple names an entity that is not there": f"SELECT 1 FROM ({everything}) t WHERE NOT EXISTS"
+        "a triple names an entity that is not there": f"SELECT 1 FROM {EVERY} t WHERE NOT EXISTS"
         " (SELECT 1 FROM entities WHERE id = t.subject) OR NOT EXISTS (SELECT 1 FROM entities WHERE id = t.object)",
-        "a triple names a relation that is not there": f"SELECT 1 FROM ({everything}) t WHERE NOT EXISTS"
+        "a triple names a relation that is not there": f"SELECT 1 FROM {EVERY} t WHERE NOT EXISTS"
         " (SELECT 1 FROM relations WHERE id = t.relation)",
-        "a triple has no source": f"SELECT 1 FROM ({everything}) t WHERE NOT EXISTS"
+        "a triple has no source": f"SELECT 1 FROM {EVERY} t WHERE NOT EXISTS"
         " (SELECT 1 FROM sources WHERE triple = t.id)",
-        "a source belongs to no triple": f"SELECT 1 FROM sources WHERE triple NOT IN (SELECT id FROM ({everything}))",
+        "a source belongs to no triple": f"SELECT 1 FROM sources WHERE triple NOT IN (SELECT id FROM {EVERY})",
     }
     found += [what for what, query in checks.items() if db.execute(f"SELECT EXISTS ({query})").fetchone()[0]]
     return found

@@ -29,6 +29,14 @@ RECALL = {
     "test_entities_chance": "the same by chance (commonest answer of the relation)",
 }
 CLASSES = {"all": "all tokens", "entity": "entity mentions", "target": "target mentions"}
+SETTINGS = {"training": "training", "language_modelling": "language modelling", "editing": "editing"}
+ASKED = {
+    "as_stored": "as stored: found",
+    "other_relation_name": "by another name of the relation: found",
+    "other_entity_name": "by another name of the entity: found",
+    "unknown_fact": "a relation of the entity that is not stored: answered",
+    "unknown_entity": "an entity that is not stored: answered",
+}
 ENTITIES = {"train": "known entities", "test": "unknown entities"}
 
 
@@ -74,16 +82,33 @@ def seconds_table(figures: Figures) -> list[str]:
     return [*rows, f"| **all** | **{figures[f'{SECONDS}total']:.0f}** |"]
 
 
+def memory_table(figures: Figures) -> list[str]:
+    """What a memory of triples finds, and what it should not."""
+    rows = ["| asked | " + " | ".join(SETTINGS.values()) + " |", "| --- " * (1 + len(SETTINGS)) + "|"]
+    for key, words in ASKED.items():
+        names = [f"memory.found.{setting}.{key}" for setting in SETTINGS]
+        if all(name in figures for name in names):
+            cells = [f"{figures[n]:.1%} ({figures[f'{n}.low']:.1%} – {figures[f'{n}.high']:.1%})" for n in names]
+            rows.append(f"| {words} (n = {figures[f'{names[0]}.n']:,}) | {' | '.join(cells)} |")
+    return rows
+
+
 def bench_table(figures: Figures) -> list[str]:
-    """The benchmarks."""
-    rows = ["| benchmark | figure |", "| --- | --- |"]
-    return rows + [f"| `{name}` | {number:.3g} |" for name, number in figures.items()]
+    """The benchmarks, with the range of their repetitions."""
+    rows = ["| benchmark | figure | range |", "| --- | --- | --- |"]
+    for name, number in figures.items():
+        if not name.endswith((".low", ".high", ".n")):
+            low, high = (figures.get(f"{name}.{bound}") for bound in ("low", "high"))
+            bounds = "" if low is None or high is None else f"{_number(low)} – {_number(high)}"
+            rows.append(f"| `{name}` | {_number(number)} | {bounds} |")
+    return rows
 
 
 TABLES: dict[str, tuple[Callable[[Figures], list[str]], str]] = {
     "recall": (recall_table, "results/metrics/headline.json"),
     "perplexity": (perplexity_table, "results/metrics/headline.json"),
     "real_perplexity": (perplexity_table, "results/real/metrics/headline.json"),
+    "memory": (memory_table, "results/metrics/headline.json"),
     "seconds": (seconds_table, "results/metrics/headline.json"),
     "bench": (bench_table, "results/metrics/bench.json"),
 }
