@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -381,6 +382,42 @@ def test_a_hub_and_what_overlaps_with_it(memory: TripleMemory, backwards: bool) 
     assert len(ask("hub~0.1", "has~0.05", max_results=600).names) == 509
 
 
+def spelt(word: str) -> list[str]:
+    """All ways to write a word in upper and lower case: all have one vector."""
+    return ["".join(letters) for letters in itertools.product(*((c.lower(), c.upper()) for c in word))]
+
+
+@pytest.mark.parametrize("limit", [1, 5, 30, 200])
+def test_a_hundred_pairs_at_the_same_distance_answer_in_order_of_first_storing(
+    memory: TripleMemory, limit: int
+) -> None:
+    names = spelt("hundred")  # 128 pairs
+    things = [f"o {n}" for n in range(len(names))]
+    memory.add([Triple("x", "first stores", thing) for thing in things])
+    # The first spelling leads to the thing that was stored last, and so on.
+    memory.add([Triple(name, "r", thing) for name, thing in zip(names, reversed(things), strict=True)])
+    answer = memory.query(Query("r", subject="hundred"), within(max_results=limit))
+    assert (answer.names, answer.total) == (things[:limit], 128)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_what_only_the_farthest_of_many_pairs_say_is_found_too(memory: TripleMemory, backwards: bool) -> None:
+    def told(entity: str, name: str) -> Triple:
+        return Triple(name, "r", entity) if backwards else Triple(entity, "r", name)
+
+    near = [f"s~{0.1 + n / 1000:.3f}" for n in range(150)]  # from 0.005 to 0.03, in this order
+    memory.add([told(name, "what all say") for name in reversed(near)])
+    memory.add([told(name, f"own {n}") for n, name in reversed(list(enumerate(near))) if n >= 140 or n in (2, 63, 64)])
+    answer = memory.query(Query("r", **{"object" if backwards else "subject": "s"}))
+    assert answer.names == ["what all say", *(f"own {n}" for n in (2, 63, 64, *range(140, 150)))]
+    assert answer.total == 14
+    assert [r.distance for r in answer.results] == pytest.approx(
+        [turned(0.1 + n / 1000) / 2 for n in (0, 2, 63, 64, *range(140, 150))], abs=HALF
+    )
+    few = memory.query(Query("r", **{"object" if backwards else "subject": "s"}), within(max_results=4))
+    assert few.names == answer.names[:4]
+
+
 # -- many at once --------------------------------------------------------------------------------------------------
 
 
@@ -430,6 +467,19 @@ def test_a_query_is_as_many_statements_with_one_pair_as_with_hundreds(embedder: 
         few = counted(memory, lambda: memory.query(one))
         assert len(few) == len(counted(memory, lambda: memory.query(many)))
         assert sum("SELECT" in statement for statement in few) < 10
+
+
+def test_a_query_is_at_most_one_statement_more_where_many_pairs_say_the_same(embedder: FunctionEmbedder) -> None:
+    with TripleMemory.open(":memory:", embedder) as memory:
+        memory.add(ts("lonely r a"))
+        for stem, count in (("s", 100), ("z", 290)):
+            near = [f"{stem}~{0.1 + n / 10_000:.4f}" for n in range(count)]
+            memory.add([Triple(name, "r", f"the same {n % 2}") for n, name in enumerate(near)])
+        one, many, most = (Query("r", subject=name) for name in ("lonely", "s", "z"))
+        assert [answer.total for answer in memory.query_batch([one, many, most])] == [1, 2, 2]
+        counts = [len(counted(memory, lambda query=query: memory.query(query))) for query in (one, many, most)]
+        assert counts[1] == counts[2] <= counts[0] + 1
+        assert len(counted(memory, lambda: memory.query_batch([one, many, most]))) == counts[2]
 
 
 def test_a_batch_is_as_many_statements_as_two_queries(embedder: FunctionEmbedder) -> None:
@@ -756,6 +806,19 @@ def test_a_document_leaves_history_too(memory: TripleMemory) -> None:
     memory.check()
 
 
+def test_erasing_can_wait_but_nothing_deleted_is_seen_meanwhile(memory: TripleMemory) -> None:
+    memory.add(ts("a r b", "b r c", "c r d", "d r e"), [Source(f"doc {n}", time=ONE_YEAR) for n in range(4)])
+    assert memory.delete(ts("a r b"), erase=False) == 1
+    assert memory.delete_entity("c", erase=False) == 2
+    assert memory.delete_document("doc 3", erase=False) == 1
+    assert memory.counts() == Counts(0, 0, 0, 0)
+    assert memory.query(Query("r", subject="a")).total == 0
+    memory.erase()
+    assert memory.add(ts("a r b")) == 1
+    assert objects(memory, "a", "r") == ["b"]
+    memory.check()
+
+
 # -- reading out ---------------------------------------------------------------------------------------------------
 
 
@@ -907,6 +970,7 @@ WRITES: dict[str, Callable[[TripleMemory], object]] = {
     "delete what is not there": lambda memory: memory.delete(ts("no no no")),
     "delete_entity": lambda memory: memory.delete_entity("a"),
     "delete_document": lambda memory: memory.delete_document("doc"),
+    "erase": lambda memory: memory.erase(),
 }
 
 

@@ -141,21 +141,36 @@ class TripleMemory:
             except UnknownNames:
                 continue
 
-    def delete(self, triples: Iterable[Triple]) -> int:
+    def delete(self, triples: Iterable[Triple], *, erase: bool = True) -> int:
         """Remove triples for good, also from history; return how many there were. Others are passed over.
 
-        After this and the other deletions nothing of what was removed can be read from the memory: not from its
-        tables, not from its vector index, and with SQLite not from the bytes of its files.
+        After this and the other deletions nothing of what was removed can be asked for, iterated or found in the vector
+        index. A file still holds copies of its bytes until it is rewritten, which takes about a second for a hundred
+        thousand triples.
+
+        Args:
+            erase: rewrite the file at once. Who deletes many times in a row can leave that to the last time, or to
+                :meth:`erase`.
         """
-        return self.store.delete([t for t in triples if _storable(t.subject, t.relation, t.object)])
+        named = [t for t in triples if _storable(t.subject, t.relation, t.object)]
+        return self._erased(self.store.delete(named), erase)
 
-    def delete_entity(self, name: str) -> int:
+    def delete_entity(self, name: str, *, erase: bool = True) -> int:
         """Remove an entity and all triples that mention it for good; return how many there were."""
-        return self.store.delete_entity(name) if _storable(name) else 0
+        return self._erased(self.store.delete_entity(name) if _storable(name) else 0, erase)
 
-    def delete_document(self, document: str) -> int:
+    def delete_document(self, document: str, *, erase: bool = True) -> int:
         """Remove all that comes from one document alone for good; return how many triples there were."""
-        return self.store.delete_document(document) if _storable(document) else 0
+        return self._erased(self.store.delete_document(document) if _storable(document) else 0, erase)
+
+    def erase(self) -> None:
+        """Rewrite the memory's file, so that no copy of what was deleted is left in it."""
+        self.store.erase()
+
+    def _erased(self, deleted: int, erase: bool) -> int:
+        if erase:
+            self.store.erase()
+        return deleted
 
     # -- asking ----------------------------------------------------------------------------------------------------
 

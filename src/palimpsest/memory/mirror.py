@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from palimpsest.memory.index import IndexFileError, VectorIndex
 
 READ_AT_ONCE = 131_072  # vectors
+CRC_BYTES = 4
 
 
 class Mirror:
@@ -44,7 +47,7 @@ class Mirror:
         added = False
         while batch := rows.fetchmany(READ_AT_ONCE):
             ids, vectors = zip(*batch, strict=True)
-            self.index.add(np.array(ids), from_bytes(b"".join(vectors), len(batch)), coming=newest - ids[-1])
+            self.index.add(np.array(ids), from_bytes(vectors), coming=newest - ids[-1])
             self.last_id, added = ids[-1], True
         self.changed = self.changed or added or bool(removals)
 
@@ -60,22 +63,22 @@ class Mirror:
         indexed = dict(zip(*self.index.contents(), strict=True))
         if stored.keys() != indexed.keys():
             return [f"{self.table}: {len(stored)} in the table, {len(indexed)} in the index, or others"]
-        wrong = [i for i, vector in stored.items() if vector != indexed[i].tobytes()]
+        wrong = [i for i, vector in stored.items() if vector != to_bytes(indexed[i])]
         return [f"{self.table}: the index has other vectors of {len(wrong)}"] if wrong else []
 
-    def save(self, path: Path, identity: str) -> None:
-        """Write the index to a file that says how far it follows which memory."""
-        stamp: dict[str, str | int] = {"memory": identity, "last_id": self.last_id, "last_removal": self.last_removal}
+    def save(self, path: Path, mark: str) -> None:
+        """Write the index to a file that says how far it follows the table. ``mark`` is that of this saving."""
+        stamp: dict[str, str | int] = {"mark": mark, "last_id": self.last_id, "last_removal": self.last_removal}
         self.index.save(path, stamp)
         self.changed = False
 
-    def load(self, path: Path, identity: str) -> bool:
-        """Start from such a file, if it is there, whole, and of this memory; return whether it was."""
+    def load(self, path: Path, mark: str) -> bool:
+        """Start from such a file, if it is there, whole, and bears the mark; return whether it was so."""
         try:
             index, stamp = VectorIndex.load(path)
         except IndexFileError:
             return False
-        if stamp.get("memory") != identity or index.dimension != self.index.dimension:
+        if stamp.get("mark") != mark or index.dimension != self.index.dimension:
             return False
         self.index = index
         self.last_id, self.last_removal = int(stamp["last_id"]), int(stamp["last_removal"])
@@ -83,10 +86,15 @@ class Mirror:
 
 
 def to_bytes(vector: NDArray[np.floating]) -> bytes:
-    """A vector (C,) as it is stored: little-endian half precision."""
-    return vector.astype("<f2").tobytes()
+    """A vector (C,) as it is stored: little-endian half precision, then its CRC-32."""
+    content = vector.astype("<f2").tobytes()
+    return content + crc32(content).to_bytes(CRC_BYTES, "little")
 
 
-def from_bytes(data: bytes, count: int) -> NDArray[np.float16]:
-    """``count`` stored vectors as (count, C)."""
-    return np.frombuffer(data, "<f2").reshape(count, -1)
+def from_bytes(stored: Sequence[bytes]) -> NDArray[np.float16]:
+    """Stored vectors as (N, C). Raises ValueError for one that is not as it was written."""
+    contents = [vector[:-CRC_BYTES] for vector in stored]
+    for content, vector in zip(contents, stored, strict=True):
+        if crc32(content).to_bytes(CRC_BYTES, "little") != vector[-CRC_BYTES:]:
+            raise ValueError("a vector is damaged")
+    return np.frombuffer(b"".join(contents), "<f2").reshape(len(stored), -1)

@@ -218,10 +218,11 @@ class PostgresStore(Store):
             tables.remove_triples(db, chosen)
             return len(chosen)
 
-        deleted = self._writing(EXCLUSIVE, work)
+        return self._writing(EXCLUSIVE, work)
+
+    def erase(self) -> None:
         with self._lock, self._errors():  # the server sweeps out dead rows at its leisure, and a few of them not at all
             self._connection.execute("VACUUM (INDEX_CLEANUP ON) triples, replaced, sources, entities, relations")
-        return deleted
 
     # -- asking ----------------------------------------------------------------------------------------------------
 

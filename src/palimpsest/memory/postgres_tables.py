@@ -24,6 +24,7 @@ from psycopg.types.json import Jsonb
 
 from palimpsest.facts import Known, Triple
 from palimpsest.memory import tables
+from palimpsest.memory.mirror import to_bytes
 from palimpsest.memory.query import Answer, Result, Thresholds
 from palimpsest.memory.store import (
     Pattern,
@@ -40,6 +41,7 @@ Ids = tuple[int, int, int]
 """Ids of a triple's subject, relation and object."""
 
 MORE = 100  # candidates beside those that are wanted: half precision and ties blur which those are
+PLAIN = {"replaced": 4, "sources": 1}  # how many columns stand before those that have a checksum in SQLite
 MOST = 1000  # candidates that the vector index keeps in view; it refuses more
 
 
@@ -249,11 +251,13 @@ def copy(db: Connection, file: sqlite3.Connection) -> None:
     file.execute("PRAGMA journal_mode = OFF")  # a file that is not finished is thrown away
     file.execute("BEGIN")
     tables.create(file, dict(db.execute("SELECT key, value FROM meta").fetchall()))
-    for table, columns in {"entities": 3, "relations": 3, "triples": 4, "replaced": 6, "sources": 5}.items():
+    for table, columns in {"entities": 3, "relations": 3, "triples": 4, "replaced": 7, "sources": 6}.items():
+        plain = PLAIN.get(table, columns)  # beyond these, the values that a row's checksum is of
         with db.cursor(name=table, binary=True) as rows:
             rows.execute(f"SELECT * FROM {table} ORDER BY 1")
-            places = ", ".join("?" * columns)
-            file.executemany(f"INSERT INTO {table} VALUES ({places})", (tuple(map(_exported, row)) for row in rows))
+            exported = (tuple(map(_exported, row)) for row in rows)
+            checked = (row[:plain] + (tables.with_crc(*row[plain:]) if table in PLAIN else ()) for row in exported)
+            file.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})", checked)
     for table in ("entities", "relations", "triples"):  # where ids go on: below are some that history knows
         file.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
         last = one(db, f"SELECT coalesce(pg_sequence_last_value('{table}_id_seq'), 0)")
@@ -266,5 +270,5 @@ def _exported(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     if isinstance(value, bytes):  # a vector as the server sends it: its length, then big-endian halves
-        return np.frombuffer(value, ">f2", offset=4).astype("<f2").tobytes()
+        return to_bytes(np.frombuffer(value, ">f2", offset=4))
     return value

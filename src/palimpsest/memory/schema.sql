@@ -1,4 +1,5 @@
--- A memory of triples in SQLite. Ids are never used twice, so that whoever has seen id n knows what is new.
+-- A memory of triples in SQLite. Ids are never used twice, so that whoever has seen id n knows what is new. What SQLite
+-- has no second copy of in an index to compare with carries a CRC-32: vectors (at their end), sources and history.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE entities (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, vector BLOB NOT NULL);
@@ -22,7 +23,8 @@ CREATE TABLE replaced (
   relation INTEGER NOT NULL,
   object INTEGER NOT NULL,
   replaced_by INTEGER NOT NULL,  -- the id of a triple, which may be gone
-  replaced_at TEXT NOT NULL
+  replaced_at TEXT NOT NULL,
+  crc INTEGER NOT NULL
 );
 CREATE INDEX replaced_by_subject ON replaced (subject, relation);
 CREATE INDEX replaced_by_object ON replaced (object);
@@ -34,6 +36,7 @@ CREATE TABLE sources (
   sentence INTEGER NOT NULL,
   writer TEXT NOT NULL,
   time TEXT NOT NULL,
+  crc INTEGER NOT NULL,
   PRIMARY KEY (triple, document, sentence, writer)
 ) WITHOUT ROWID;
 CREATE INDEX sources_by_document ON sources (document);

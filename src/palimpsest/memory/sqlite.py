@@ -6,8 +6,11 @@ at every commit. The index lives in each process and follows the tables; ``FILE.
 
 from __future__ import annotations
 
+import glob
 import sqlite3
 import threading
+import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -56,17 +59,17 @@ class SqliteStore(Store):
         self.path = path if path == IN_RAM else Path(path).absolute()
         self.read_only = read_only
         self._lock = threading.RLock()
+        self._log_is_full = False  # of what was deleted
         self._db: sqlite3.Connection | None = self._connect(read_only)
         try:
             with self._errors():
                 self._prepare({"format": tables.FORMAT, "dimension": dimension} | embedders)
-                self.identity = str(self._meta("identity"))
         except BaseException:
             self._db.close()
             raise
         self._entities, self._relations = Mirror("entities", dimension), Mirror("relations", dimension)
         if self.index_path:
-            self._entities.load(self.index_path, self.identity)
+            self._entities.load(self.index_path, self._index_mark)
 
     @property
     def index_path(self) -> Path | None:
@@ -96,8 +99,8 @@ class SqliteStore(Store):
         db.execute("PRAGMA cache_size = -65536")  # KiB
         if not self.read_only:
             db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
-            db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
+            self._use_log()
         if empty and not self.read_only:
             with self._writing():
                 if self._is_empty():  # nobody else was faster
@@ -108,6 +111,18 @@ class SqliteStore(Store):
             if (found := self._meta(key)) != value:
                 raise TripleMemoryError(f"{self.path}: {key}: made with {found!r}, but opened with {value!r}")
 
+    def _use_log(self) -> None:
+        """Switch a new file to WAL mode. SQLite does not wait for others here, who may be making the same memory."""
+        give_up = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
+
     def _is_empty(self) -> bool:
         return self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
 
@@ -116,17 +131,20 @@ class SqliteStore(Store):
         if not isinstance(self.path, Path):
             return
         log = self.path.with_name(f"{self.path.name}-wal")
-        if log.is_file() and log.stat().st_size:
-            return
-        pages, size = (self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-        if self.path.stat().st_size < pages * size:
-            raise TripleMemoryError(f"{self.path}: cut off: {self.path.stat().st_size} bytes of {pages * size}")
+        with self._reading() as db:  # meanwhile nobody can move pages between log and file
+            db.execute("SELECT count(*) FROM sqlite_schema")
+            expected = db.execute("PRAGMA page_count").fetchone()[0] * db.execute("PRAGMA page_size").fetchone()[0]
+            in_log = log.is_file() and log.stat().st_size
+            if not in_log and (size := self.path.stat().st_size) < expected:
+                raise TripleMemoryError(f"{self.path}: cut off: {size} bytes of {expected}")
 
     def close(self) -> None:
         with self._lock:
             if self._db is None:
                 return
             try:
+                if self._log_is_full:
+                    self._empty_log()
                 self._save_index()
             finally:
                 self._db.close()
@@ -139,9 +157,20 @@ class SqliteStore(Store):
             return
         with self._writing() as db:
             mirror.catch_up(db)
-            mirror.save(self.index_path, self.identity)
+            # Tables that are put back from a copy bear an earlier mark: then they do not believe an index of later.
+            db.execute("UPDATE meta SET value = ? WHERE key = 'index mark'", (uuid.uuid4().hex,))
+            mirror.save(self.index_path, self._index_mark)
 
     # -- transactions ----------------------------------------------------------------------------------------------
+
+    def _remove_index(self) -> None:
+        """Index files hold vectors of what is deleted, also one that somebody died in writing. Nobody writes now."""
+        if not self.index_path:
+            return
+        self.index_path.unlink(missing_ok=True)
+        for unfinished in self.index_path.parent.glob(f".{glob.escape(self.index_path.stem)}.????????.index"):
+            unfinished.unlink(missing_ok=True)
+        self._entities.changed = True
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -154,7 +183,7 @@ class SqliteStore(Store):
         """Errors of SQLite and of files, as errors of this memory."""
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError) as error:  # values that cannot be read are damage too
             raise TripleMemoryError(f"{self.path}: {error}") from error
 
     @contextmanager
@@ -178,6 +207,10 @@ class SqliteStore(Store):
         if self.read_only:
             raise TripleMemoryError(f"{self.path}: opened to read only")
         return self._transaction("IMMEDIATE")
+
+    @property
+    def _index_mark(self) -> str:
+        return str(self._meta("index mark"))
 
     def _meta(self, key: str) -> Any:
         row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -213,27 +246,34 @@ class SqliteStore(Store):
         with self._writing() as db:
             chosen = choose(db)
             tables.remove_triples(db, chosen)
-            if self.index_path:
-                self.index_path.unlink(missing_ok=True)  # it holds the vectors; the next closing writes it anew
-                self._entities.changed = True
+            self._remove_index()
         with self._reading() as db:
             self._follow(db)
-        self._empty_log()
         return len(chosen)
 
-    def _empty_log(self) -> None:
-        """The write-ahead log holds pages from before; move what is current into the file and cut the log."""
+    def erase(self) -> None:
+        """Rewrite the file, as moving rows from page to page leaves copies behind; and empty its log.
+
+        SQLite overwrites a row that is deleted, but not what it left elsewhere when pages were split or merged.
+        """
+        if not isinstance(self.path, Path):
+            return
         with self._lock, self._errors():
-            db = self._connection
-            db.execute(f"PRAGMA busy_timeout = {READERS_MILLISECONDS}")
-            busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            db.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_SECONDS)}")
-        if busy:
+            self._connection.execute("VACUUM")
+            self._empty_log()
+        if self._log_is_full:
             warnings.warn(
                 f"{self.path}: deleted, but a reader holds on to the state before: the bytes leave the file's log with"
-                " the next delete, or when all have closed the memory",
+                " the next deletion, or when a writer closes the memory after it",
                 stacklevel=4,
             )
+
+    def _empty_log(self) -> None:
+        """Move what is current from the write-ahead log into the file and cut the log, unless readers need it."""
+        db = self._connection
+        db.execute(f"PRAGMA busy_timeout = {READERS_MILLISECONDS}")
+        self._log_is_full = bool(db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+        db.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_SECONDS)}")
 
     # -- asking ----------------------------------------------------------------------------------------------------
 

@@ -140,7 +140,7 @@ class Store(ABC):
     def delete(self, triples: Sequence[Triple]) -> int:
         """Remove triples with their sources, also from history, and return how many there were.
 
-        Names that nothing mentions any more go too. Afterwards nothing of it can be read from the store's files.
+        Names that nothing mentions any more go too.
         """
 
     @abstractmethod
@@ -150,6 +150,10 @@ class Store(ABC):
     @abstractmethod
     def delete_entity(self, name: str) -> int:
         """Remove an entity with all triples that mention it; return how many there were."""
+
+    @abstractmethod
+    def erase(self) -> None:
+        """Rewrite the store's files, so that no copy of what was removed is left in them."""
 
     @abstractmethod
     def search(self, queries: Sequence[VectorQuery], thresholds: Thresholds) -> list[Answer]:

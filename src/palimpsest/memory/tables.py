@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from itertools import groupby
 from typing import Any
+from zlib import crc32
 
 from palimpsest.facts import Known, Triple
 from palimpsest.memory.mirror import to_bytes
@@ -34,7 +34,7 @@ OTHER: dict[Known, str] = {"subject": "object", "object": "subject"}
 
 
 def create(db: sqlite3.Connection, meta: Mapping[str, Any]) -> None:
-    """Make an empty memory in an empty database, with an identity of its own."""
+    """Make an empty memory in an empty database."""
     script = resources.files("palimpsest.memory").joinpath("schema.sql").read_text(encoding="utf-8")
     statement = ""
     for line in script.splitlines(keepends=True):
@@ -42,7 +42,7 @@ def create(db: sqlite3.Connection, meta: Mapping[str, Any]) -> None:
         if sqlite3.complete_statement(statement):
             db.execute(statement)
             statement = ""
-    db.executemany("INSERT INTO meta VALUES (?, ?)", [*meta.items(), ("identity", uuid.uuid4().hex)])
+    db.executemany("INSERT INTO meta VALUES (?, ?)", [*meta.items(), ("index mark", "")])
     db.execute(f"PRAGMA application_id = {APPLICATION}")
 
 
@@ -85,17 +85,23 @@ def store_triples(
     ).rowcount
     now = datetime.now(UTC)
     db.executemany(
-        "INSERT INTO sources SELECT id, ?, ?, ?, ? FROM triples WHERE subject = ? AND relation = ? AND object = ?"
+        "INSERT INTO sources SELECT id, ?, ?, ?, ?, ? FROM triples WHERE subject = ? AND relation = ? AND object = ?"
         " ON CONFLICT DO NOTHING",
         (_source_row(source.at(now)) + row for source, row in zip(sources, rows, strict=True)),
     )
     return rows, stored
 
 
-def _source_row(source: Source) -> tuple[str, int, str, str]:
+def _source_row(source: Source) -> tuple[str, int, str, str, int]:
     assert source.time is not None
     sentence = -1 if source.sentence is None else source.sentence
-    return source.document or "", sentence, source.writer or "", source.time.isoformat(timespec="microseconds")
+    time = source.time.isoformat(timespec="microseconds")
+    return with_crc(source.document or "", sentence, source.writer or "", time)
+
+
+def with_crc(*values: Any) -> tuple[Any, ...]:
+    """A row's values and, at the end, the CRC-32 of them."""
+    return *values, crc32("\0".join(map(str, values)).encode())
 
 
 # -- replacing and removing ----------------------------------------------------------------------------------------
@@ -116,8 +122,8 @@ def retire_rivals(db: sqlite3.Connection, ids: Ids) -> list[Triple]:
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     for identifier, *_ in rivals:
         db.execute(
-            "INSERT INTO replaced SELECT id, subject, relation, object, ?, ? FROM triples WHERE id = ?",
-            (successor, now, identifier),
+            "INSERT INTO replaced SELECT id, subject, relation, object, ?, ?, ? FROM triples WHERE id = ?",
+            (*with_crc(successor, now), identifier),
         )
         db.execute("DELETE FROM triples WHERE id = ?", (identifier,))
     return [Triple(*names) for _, *names in rivals]
@@ -251,4 +257,9 @@ def problems(db: sqlite3.Connection) -> list[str]:
         "a source belongs to no triple": f"SELECT 1 FROM sources WHERE triple NOT IN (SELECT id FROM {EVERY})",
     }
     found += [what for what, query in checks.items() if db.execute(f"SELECT EXISTS ({query})").fetchone()[0]]
+    columns = {"sources": "document, sentence, writer, time, crc", "replaced": "replaced_by, replaced_at, crc"}
+    for table, names in columns.items():
+        rows = db.execute(f"SELECT {names} FROM {table}")
+        if any(with_crc(*values) != (*values, crc) for *values, crc in rows):
+            found.append(f"{table}: a row is not as it was written")
     return found
