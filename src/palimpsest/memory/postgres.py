@@ -133,6 +133,11 @@ class PostgresStore(Store):
         if self._closed:
             raise TripleMemoryError(f"{self.place}: this memory was closed")
 
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self.read_only:
+            raise TripleMemoryError(f"{self.place}: opened to read only")
+
     @property
     def _connection(self) -> Connection:
         """The connection, made anew if the server has closed it."""
@@ -163,8 +168,7 @@ class PostgresStore(Store):
         name, no other object), and what is not there cannot be locked as a row can. So foreign keys never fail here;
         they are for others who write to these tables.
         """
-        if self.read_only:
-            raise TripleMemoryError(f"{self.place}: opened to read only")
+        self._check_writable()
         attempts = ATTEMPTS
         with self._lock, self._errors():
             while True:
@@ -221,6 +225,7 @@ class PostgresStore(Store):
         return self._writing(EXCLUSIVE, work)
 
     def erase(self) -> None:
+        self._check_writable()
         with self._lock, self._errors():  # the server sweeps out dead rows at its leisure, and a few of them not at all
             self._connection.execute("VACUUM (INDEX_CLEANUP ON) triples, replaced, sources, entities, relations")
 

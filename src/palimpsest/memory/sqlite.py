@@ -204,9 +204,13 @@ class SqliteStore(Store):
 
     def _writing(self) -> Any:
         """A transaction beside which nobody else writes."""
+        self._check_writable()
+        return self._transaction("IMMEDIATE")
+
+    def _check_writable(self) -> None:
+        self._connection  # noqa: B018 - tells a closed memory
         if self.read_only:
             raise TripleMemoryError(f"{self.path}: opened to read only")
-        return self._transaction("IMMEDIATE")
 
     @property
     def _index_mark(self) -> str:
@@ -256,6 +260,7 @@ class SqliteStore(Store):
 
         SQLite overwrites a row that is deleted, but not what it left elsewhere when pages were split or merged.
         """
+        self._check_writable()
         if not isinstance(self.path, Path):
             return
         with self._lock, self._errors():
@@ -326,7 +331,7 @@ class SqliteStore(Store):
                 records = list(tables.select(db, pattern, replaced))
             yield from records
             return
-        self._connection  # noqa: B018 - a closed memory is told here
+        self._connection  # noqa: B018 - tells a closed memory
         with self._errors(), closing(self._connect(read_only=True)) as db:  # its own state, for as long as it takes
             yield from tables.select(db, pattern, replaced)
 
