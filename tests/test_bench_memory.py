@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from benchmarks import memory
-from benchmarks.memory.answers import agree
-from benchmarks.memory.cases import draw_rows
+from benchmarks.memory.answers import Exhaustive, agree
+from benchmarks.memory.cases import Case, draw_rows
 from benchmarks.memory.indexes import PEERS, build
 from benchmarks.memory.official import OfficialMemory
 from benchmarks.memory.vectors import Lookup, perturbed, random_encoder
 
 from palimpsest.facts import Query, Triple
-from palimpsest.memory import Answer, Result, Thresholds
+from palimpsest.memory import Thresholds
 
 TINY = memory.Scale(
     triples=(100, 300),
@@ -39,8 +39,8 @@ WITH_SPREAD = (
     "editing_p50_speedup_384",
     "editing_p99_speedup_384",
     "hub_speedup",
+    "batch_speedup_lookup",
     "batch_speedup",
-    "batch_speedup_embedding",
     "p99_growth_1e6",
 )
 ALONE = (
@@ -52,7 +52,12 @@ ALONE = (
     "index_bytes_ratio",
     "index_recall_at_10",
 )
-ALIKE = ("same_answers", "editing_same_answers", "same_answers_384", "editing_same_answers_384")
+ALIKE = [
+    f"{prefix}{what}{suffix}"
+    for prefix in ("", "editing_")
+    for what in ("same_answers", "right_answers", "official_right_answers")
+    for suffix in ("", "_384")
+]
 
 
 def test_all_figures_are_measured_and_answers_agree(tmp_path: Path) -> None:
@@ -85,11 +90,10 @@ def test_answers_agree_if_they_differ_only_where_a_threshold_decides_by_a_hair()
     query = Query("r", subject="asked")
     assert official.query(query, thresholds) == [("x", pytest.approx(0.05)), ("y", pytest.approx(0.09995))]
 
-    x, y = Result("x", 0.05, near), Result("y", 0.09995, far)
-    assert agree(official, query, Answer((x, y)), thresholds)
-    assert agree(official, query, Answer((x,)), thresholds)
-    assert not agree(official, query, Answer((y,)), thresholds)
-    assert not agree(official, query, Answer(), thresholds)
+    assert agree(official, query, [("x", 0.05), ("y", 0.09995)], thresholds)
+    assert agree(official, query, [("x", 0.05)], thresholds)
+    assert not agree(official, query, [("y", 0.09995)], thresholds)
+    assert not agree(official, query, [], thresholds)
 
 
 def test_of_many_answers_the_distances_are_compared() -> None:
@@ -99,10 +103,21 @@ def test_of_many_answers_the_distances_are_compared() -> None:
     official.add(triples)
     thresholds = Thresholds(entity=0.5, relation=0.5, pair=0.1, max_results=2)
     query = Query("r", subject="asked")
-    any_two = [Result(triple.object, 0.0501, triple) for triple in triples[1:]]
-    assert agree(official, query, Answer(tuple(any_two)), thresholds)
-    assert not agree(official, query, Answer(tuple(any_two[1:])), thresholds)
-    assert not agree(official, query, Answer((any_two[0], Result("x2", 0.06, triples[2]))), thresholds)
+    assert agree(official, query, [("x1", 0.0501), ("x2", 0.0501)], thresholds)
+    assert not agree(official, query, [("x2", 0.0501)], thresholds)
+    assert not agree(official, query, [("x1", 0.0501), ("x2", 0.06)], thresholds)
+
+
+def test_an_exhaustive_search_answers_by_hand_worked_distances() -> None:
+    triples = [Triple("near", "r", "x"), Triple("far", "r", "y"), Triple("z", "r", "near")]
+    vectors = {"asked": at(0), "near": at(0.1), "far": at(0.3, -1), "r": at(0)}
+    vectors |= {"x": at(1.5), "y": at(1.8), "z": at(1.6), "same": at(0.1)}
+    truth = Exhaustive(Case(triples, [], vectors, 2))
+    thresholds = Thresholds(entity=0.5, relation=0.5, pair=0.2)
+    found = truth.query(Query("r", subject="asked"), thresholds)
+    assert found == [("x", pytest.approx(0.05)), ("y", pytest.approx(0.15))]
+    assert truth.query(Query("r", subject="same"), thresholds) == [("x", pytest.approx(0, abs=1e-6))]  # exact: alone
+    assert truth.query(Query("r", object="same"), thresholds) == [("z", pytest.approx(0, abs=1e-6))]
 
 
 def test_triples_are_distinct_and_mention_every_entity() -> None:

@@ -63,11 +63,12 @@ def run(
       ``insert_per_second`` and ``official_insert_per_second``: the triples in a second.
     - ``bench.memory.query_p50_speedup``, ``query_p99_speedup``: single queries, with the thresholds of language
       modelling; ``editing_p50_speedup``, ``editing_p99_speedup`` with those of editing.
-    - ``bench.memory.same_answers``, ``editing_same_answers``: the share of queries that both answer alike.
+    - ``bench.memory.same_answers``, ``editing_same_answers``: the share of queries that both answer alike; and
+      ``right_answers`` and ``official_right_answers`` that each answers as a search through everything does.
     - ``bench.memory.hub_speedup``: 300 candidate entities times 25 relation types around a subject with 20,000 triples.
       That ours finds the closest results is checked against a search through everything.
-    - ``bench.memory.batch_speedup``: ours, 64 queries one by one over the same as one batch; and
-      ``batch_speedup_embedding``, with unseen names that a sentence encoder has to embed.
+    - ``bench.memory.batch_speedup``: ours, 64 queries one by one over as many as one batch, with names that were not
+      seen before and have to be embedded; ``batch_speedup_lookup``, with their vectors at hand.
     - ``bench.memory.index_bytes_ratio``: our vector index over hnswlib's, at ``index_recall_at_10``.
     - ``bench.memory.p99_growth_1e6``: ours, the slowest of a hundred queries with a million triples, over that with
       100,000; and ``insert_per_second_1e6``.

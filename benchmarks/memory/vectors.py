@@ -17,14 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palimpsest.data.world.relations import RELATIONS, Kind
-from palimpsest.data.world.universe import Sizes, Universe
+from palimpsest.data.world.universe import Sizes, Thing, Universe
 from palimpsest.files import atomic_path
 from palimpsest.lm.encoder import SentenceEncoder
 
 Vectors = NDArray[np.float32]
 
-# Shares of 61; as in a memory filled from text, people come first.
-MIX = {Kind.PERSON: 40, Kind.BOOK: 14, Kind.COMPANY: 5, Kind.CITY: 2}
+# Shares of 60, as in a memory filled from text: people come first, and dates and quantities are entities too, which are
+# near one another by the hundred.
+MIX = {Kind.PERSON: 34, Kind.BOOK: 12, Kind.COMPANY: 4, Kind.CITY: 2, Kind.DATE: 6, Kind.NUMBER: 2}
+VALUES = {Kind.DATE: (1800 * 336, 200 * 336), Kind.NUMBER: (1_000, 900_000)}  # the first of them, and how many
+STRIDE = 7919  # from one value to the next; it shares no factor with how many there are
 SIZES = Sizes(countries=60, cities=4_000, companies=20_000, universities=400, people=200_000, books=60_000)
 SENTENCE = "This text tells of {}."
 UNSEEN = 60  # a name that is never stored, for so many that are
@@ -135,12 +138,19 @@ def world_names(count: int, skipped: int = 0, seed: int = 0) -> list[str]:
     names: dict[str, None] = {}
     for kind, share in MIX.items():
         first, last = (-(-number * share // total) for number in (skipped, skipped + count))
-        names |= dict.fromkeys(universe.name(universe.realms["train"].thing(kind, rank)) for rank in range(first, last))
+        names |= dict.fromkeys(universe.name(_thing(universe, kind, rank)) for rank in range(first, last))
     mixed = list(names)
     Random(seed).shuffle(mixed)
     if len(mixed) < count:
         raise ValueError(f"{count} names asked for, but the world has {len(mixed)} distinct ones")
     return mixed[:count]
+
+
+def _thing(universe: Universe, kind: Kind, rank: int) -> Thing:
+    if kind in VALUES:
+        start, count = VALUES[kind]
+        return Thing(kind, start + rank * STRIDE % count)
+    return universe.realms["train"].thing(kind, rank)
 
 
 def relation_names(count: int) -> list[str]:

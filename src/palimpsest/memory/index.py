@@ -77,6 +77,7 @@ class VectorIndex:
         Ids at the same distance come in ascending order. Distances are exact to about 1e-4 (half precision).
         """
         self._ivf.nprobe = _probes(self._ivf.nlist, distance)
+        self._ivf.parallel_mode = 1 if len(vectors) == 1 and self._ivf.nlist > 1 else 0  # over cells, or over queries
         vectors = np.ascontiguousarray(vectors, np.float32)
         starts, similarities, ids = self._ivf.range_search(vectors, 1.0 - distance)
         found = []
@@ -136,10 +137,10 @@ def _cells(count: int) -> int:
 def _probes(cells: int, distance: float) -> int:
     """How many cells a search looks into.
 
-    What is near lies in few cells: of what is nearer than ``NEAR`` these find over 99 of 100. For a wider search it
-    takes twice as many until at least 95 of 100 among the ten nearest are found.
+    What is near lies in few cells: of what is nearer than ``NEAR`` these find over 99 of 100. A wider search takes
+    more, until at least 95 of 100 among the ten nearest are found.
     """
-    return max(1, min(cells, round((1.5 if distance <= NEAR else 3) * cells**0.5)))
+    return max(1, min(cells, round(8 * cells**0.25 if distance <= NEAR else 3 * cells**0.5)))
 
 
 def _inverted_file(dimension: int, cells: int) -> Any:  # faiss's types do not say what its arrays may be
