@@ -32,6 +32,7 @@ def main() -> None:
     for name in names:
         print(f"{name} …", flush=True)
         measured = BENCHMARKS[name]()
+        figures = {figure: number for figure, number in figures.items() if not figure.startswith(f"bench.{name}.")}
         for figure, number in measured.items():
             print(f"  {figure} = {number:.4g}")
         figures |= measured
