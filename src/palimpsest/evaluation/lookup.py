@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pandas as pd
+from tqdm import tqdm
 
 from palimpsest.evaluation.statistics import Interval, share
 from palimpsest.facts import Document, Query, Triple
@@ -17,6 +18,7 @@ from palimpsest.memory import Thresholds, TripleMemory
 
 AS_STORED, OTHER_RELATION, OTHER_ENTITY = "as stored", "other relation name", "other entity name"
 UNKNOWN_FACT, UNKNOWN_ENTITY = "unknown fact", "unknown entity"
+ADDED_AT_ONCE = 1000  # triples
 FINDABLE = (AS_STORED, OTHER_RELATION, OTHER_ENTITY)
 NOT_STORED = (UNKNOWN_FACT, UNKNOWN_ENTITY)
 
@@ -122,11 +124,16 @@ def growth(
     Returns:
         What :func:`summarize` does, with a column ``triples``: how many the memory held.
     """
-    tables, before = [], 0
-    for size in sorted(size for size in sizes if size <= len(distractors)):
-        memory.add(distractors[before:size])
-        before = size
-        tables.append(summarize(ask(memory, asked, thresholds)).assign(triples=len(memory)))
+    tables, stored = [], 0
+    reached = sorted(size for size in sizes if size <= len(distractors))
+    with tqdm(total=max(reached), desc="storing", unit=" triples", mininterval=1) as bar:
+        for size in reached:
+            while stored < size:
+                part = distractors[stored : min(size, stored + ADDED_AT_ONCE)]
+                memory.add(part)
+                stored += len(part)
+                bar.update(len(part))
+            tables.append(summarize(ask(memory, asked, thresholds)).assign(triples=len(memory)))
     return pd.concat(tables, ignore_index=True)
 
 
