@@ -2,7 +2,7 @@
 
 An inverted file (faiss IVF) over half-precision vectors. It is built an order of magnitude faster than a graph, takes
 half the memory, forgets a vector for good, and finds near neighbours, which is all that a memory asks for, as surely
-(``results/tables/memory_index.csv``). Up to a few thousand vectors it has one cell and is exact.
+(``results/bench/memory_index.csv``). Up to a few thousand vectors it has one cell and is exact.
 """
 
 from __future__ import annotations

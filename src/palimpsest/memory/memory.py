@@ -2,7 +2,9 @@
 
 >>> memory = TripleMemory.open("memory.db", SentenceEncoder.load())             # doctest: +SKIP
 >>> memory.add([Triple("Dancing on Coral", "author", "Glenda Adams")])          # doctest: +SKIP
->>> memory.query(Query("written by", subject="Dancing on Coral")).names         # doctest: +SKIP
+>>> memory.query(Query("author", subject="Dancing On Coral")).names             # doctest: +SKIP
+['Glenda Adams']
+>>> memory.query(Query("written by", subject="Dancing on Coral"), EDITING).names  # doctest: +SKIP
 ['Glenda Adams']
 """
 
@@ -179,7 +181,7 @@ class TripleMemory:
         return self.query_batch([query], thresholds)[0]
 
     def query_batch(self, queries: Sequence[Query], thresholds: Thresholds | None = None) -> list[Answer]:
-        """Answer queries from one state of the memory, much faster than one by one."""
+        """Answer queries from one state of the memory, with one call of the embedder for all names that are new."""
         for query in queries:
             _check_name(query.entity, str(query.known))
             _check_name(query.relation, "relation")

@@ -55,7 +55,7 @@ class PostgresStore(Store):
     Args:
         url: ``postgresql://user:password@host/database?schema=NAME``; the schema is made if it is missing.
         dimension: length C of the vectors.
-        embedders: the identity of what makes the vectors, by what it makes them for.
+        embedders: the identity of what makes the vectors, by what they are of; the schema keeps it.
         read_only: only read; the memory has to be there.
 
     Raises:

@@ -48,7 +48,7 @@ class SqliteStore(Store):
     Args:
         path: the file, made if it is missing; or ``:memory:``.
         dimension: length C of the vectors.
-        embedders: the identity of what makes the vectors, by table (``entities``, ``relations``).
+        embedders: the identity of what makes the vectors, by what they are of; the file keeps it.
         read_only: only read; the file has to be there.
 
     Raises:
@@ -161,8 +161,6 @@ class SqliteStore(Store):
             db.execute("UPDATE meta SET value = ? WHERE key = 'index mark'", (uuid.uuid4().hex,))
             mirror.save(self.index_path, self._index_mark)
 
-    # -- transactions ----------------------------------------------------------------------------------------------
-
     def _remove_index(self) -> None:
         """Index files hold vectors of what is deleted, also one that somebody died in writing. Nobody writes now."""
         if not self.index_path:
@@ -171,6 +169,8 @@ class SqliteStore(Store):
         for unfinished in self.index_path.parent.glob(f".{glob.escape(self.index_path.stem)}.????????.index"):
             unfinished.unlink(missing_ok=True)
         self._entities.changed = True
+
+    # -- transactions ----------------------------------------------------------------------------------------------
 
     @property
     def _connection(self) -> sqlite3.Connection:
