@@ -1,50 +1,28 @@
-"""Memories to test: in RAM, in a file, on a PostgreSQL server; and an embedder without a language model."""
+"""Memories to test: in RAM, in a file, on a PostgreSQL server; and other processes that use them."""
 
 from __future__ import annotations
 
-import hashlib
 import os
+import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
+from by_hand import DIMENSION, embed, t, ts, whole
+from children import Child, Start, run
 
-from palimpsest.memory import FunctionEmbedder, TripleMemory
-
-DIMENSION = 48
-
-
-def unit(text: str) -> np.ndarray:
-    """A random direction of its own for each text: two of them are nearly orthogonal."""
-    seed = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "little")
-    vector = np.random.default_rng(seed).standard_normal(DIMENSION)
-    return vector / np.linalg.norm(vector)
-
-
-def embed(texts: Sequence[str]) -> np.ndarray:
-    """Near what they share: ``name~0.3`` is ``name`` turned by 0.3 towards a direction of its own, case aside.
-
-    The cosine distance of ``name~x`` to ``name`` is ``1 - 1 / sqrt(1 + x²)``: 0.005 for 0.1, 0.04 for 0.3.
-    """
-    vectors = []
-    for text in texts:
-        stem, _, turned = text.rpartition("~")
-        try:
-            weight = float(turned) if stem else 0.0
-        except ValueError:
-            stem, weight = "", 0.0
-        base, own = unit((stem or text).lower()), unit(f"own of {text}")
-        own = own - (own @ base) * base
-        vector = base + weight * own / np.linalg.norm(own)
-        vectors.append(vector / np.linalg.norm(vector))
-    return np.array(vectors)
+from palimpsest.memory import FunctionEmbedder, Source, TripleMemory
 
 
 @pytest.fixture
 def embedder() -> FunctionEmbedder:
     return FunctionEmbedder(embed, "turned directions", DIMENSION)
+
+
+# -- places --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +53,23 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def lasting(where: str) -> str:
+    """Where a memory can be opened a second time."""
+    if where == ":memory:":
+        pytest.skip("a memory in RAM goes with its object")
+    return where
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file for a memory."""
+    return tmp_path / "memory.db"
+
+
+# -- memories ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
 def opened(where: str, embedder: FunctionEmbedder) -> Iterator[Callable[..., TripleMemory]]:
     """Opens the memory of this test, as often as asked; all are closed in the end."""
     memories: list[TripleMemory] = []
@@ -91,3 +86,53 @@ def opened(where: str, embedder: FunctionEmbedder) -> Iterator[Callable[..., Tri
 @pytest.fixture
 def memory(opened: Callable[..., TripleMemory]) -> TripleMemory:
     return opened()
+
+
+@pytest.fixture
+def lived_in(memory: TripleMemory) -> TripleMemory:
+    """A memory with sources, history and gaps."""
+    memory.add(ts("a r b", "b q c", "c r d", "d q a", "x r y"), Source("doc", 1, "gold"))
+    memory.add(ts("a r b"), Source("doc two"))
+    memory.update(t("c r b"), Source("doc three", 0, "model"))
+    memory.delete_entity("x")
+    assert any(whole(memory)[3])
+    return memory
+
+
+# -- beside one another --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def processes() -> Any:
+    """Starts processes in no time: they are forked from one that has done nothing but imports."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["palimpsest.memory", "palimpsest.memory.sqlite", "pytest"])
+    return context
+
+
+@pytest.fixture
+def start(processes: Any) -> Iterator[Start]:
+    """Starts processes; all are gone after the test."""
+    children: list[Child] = []
+
+    def start_one(function: Callable[..., None], *arguments: Any) -> Child:
+        ours, theirs = processes.Pipe()
+        child = Child(processes.Process(target=run, args=(theirs, function, *arguments), daemon=True), ours)
+        child.process.start()
+        theirs.close()
+        children.append(child)
+        return child
+
+    yield start_one
+    for child in children:
+        child.process.kill()
+        child.process.join()
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads take turns as often as can be."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)

@@ -154,16 +154,16 @@ class TripleMemory:
             erase: rewrite the file at once. Who deletes many times in a row can leave that to the last time, or to
                 :meth:`erase`.
         """
-        named = [t for t in triples if _storable(t.subject, t.relation, t.object)]
+        named = [t for t in triples if storable(t.subject, t.relation, t.object)]
         return self._erased(self.store.delete(named), erase)
 
     def delete_entity(self, name: str, *, erase: bool = True) -> int:
         """Remove an entity and all triples that mention it for good; return how many there were."""
-        return self._erased(self.store.delete_entity(name) if _storable(name) else 0, erase)
+        return self._erased(self.store.delete_entity(name) if storable(name) else 0, erase)
 
     def delete_document(self, document: str, *, erase: bool = True) -> int:
         """Remove all that comes from one document alone for good; return how many triples there were."""
-        return self._erased(self.store.delete_document(document) if _storable(document) else 0, erase)
+        return self._erased(self.store.delete_document(document) if storable(document) else 0, erase)
 
     def erase(self) -> None:
         """Rewrite the memory's file, so that no copy of what was deleted is left in it."""
@@ -201,18 +201,19 @@ class TripleMemory:
         document: str | None = None,
     ) -> Iterator[StoredTriple]:
         """The current triples with exactly these names, or from this document, oldest first."""
-        fits = _storable(subject, relation, object, document)
+        fits = storable(subject, relation, object, document)
         return self.store.select(Pattern(subject, relation, object, document)) if fits else iter(())
 
     def history(
         self, *, subject: str | None = None, relation: str | None = None, object: str | None = None
     ) -> Iterator[StoredTriple]:
         """The replaced triples with exactly these names, in the order in which they were replaced."""
-        fits = _storable(subject, relation, object)
+        fits = storable(subject, relation, object)
         return self.store.history(Pattern(subject, relation, object)) if fits else iter(())
 
     def __contains__(self, triple: Triple) -> bool:
-        return any(True for _ in self.select(subject=triple.subject, relation=triple.relation, object=triple.object))
+        """Whether exactly this triple is stored, and was not replaced since."""
+        return storable(triple.subject, triple.relation, triple.object) and self.store.contains(triple)
 
     def __iter__(self) -> Iterator[StoredTriple]:
         return self.select()
@@ -260,7 +261,7 @@ def _check_name(name: str, role: str) -> None:
         raise ValueError(f"{role} {reprlib.repr(name)}: {problem}")
 
 
-def _storable(*names: str | None) -> bool:
+def storable(*names: str | None) -> bool:
     """Whether a memory may have these names; of others it has nothing to show or to delete."""
     return all(name is None or _problem(name) is None for name in names)
 

@@ -72,17 +72,15 @@ class Mirror:
         self.index.save(path, stamp)
         self.changed = False
 
-    def load(self, path: Path, mark: str) -> bool:
-        """Start from such a file, if it is there, whole, and bears the mark; return whether it was so."""
+    def load(self, path: Path, mark: str) -> None:
+        """Start from such a file, if it is there, whole, and bears the mark."""
         try:
             index, stamp = VectorIndex.load(path)
         except IndexFileError:
-            return False
-        if stamp.get("mark") != mark or index.dimension != self.index.dimension:
-            return False
-        self.index = index
-        self.last_id, self.last_removal = int(stamp["last_id"]), int(stamp["last_removal"])
-        return True
+            return
+        if stamp.get("mark") == mark and index.dimension == self.index.dimension:
+            self.index = index
+            self.last_id, self.last_removal = int(stamp["last_id"]), int(stamp["last_removal"])
 
 
 def to_bytes(vector: NDArray[np.floating]) -> bytes:

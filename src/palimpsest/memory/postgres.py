@@ -235,6 +235,10 @@ class PostgresStore(Store):
         with self._reading() as db:
             return tables.search(db, queries, thresholds)
 
+    def contains(self, triple: Triple) -> bool:
+        with self._lock, self._errors():  # one statement needs no transaction around it
+            return tables.contains(self._connection, triple)
+
     def select(self, pattern: Pattern) -> Iterator[StoredTriple]:
         return self._records(pattern, replaced=False)
 

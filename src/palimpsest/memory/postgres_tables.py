@@ -230,6 +230,11 @@ def _result(known: Known, entity: str, relation: str, other: str, distance: floa
 # -- reading out ---------------------------------------------------------------------------------------------------
 
 
+def contains(db: Connection, triple: Triple) -> bool:
+    """Whether a triple is current."""
+    return one(db, *tables.membership(triple, "%s"))
+
+
 def select(db: Connection, pattern: Pattern, replaced: bool) -> Iterator[StoredTriple]:
     """Current or replaced triples that fit, by id; read in parts, however many there are."""
     with db.cursor(name="triples") as rows:

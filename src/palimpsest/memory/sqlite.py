@@ -319,6 +319,10 @@ class SqliteStore(Store):
             for number, (pairs, read) in enumerate(zip(chosen, rows, strict=True))
         ]
 
+    def contains(self, triple: Triple) -> bool:
+        with self._reading() as db:
+            return tables.contains(db, triple)
+
     def select(self, pattern: Pattern) -> Iterator[StoredTriple]:
         return self._records(pattern, replaced=False)
 

@@ -160,6 +160,10 @@ class Store(ABC):
         """Answer queries, all from one state of the store; see :mod:`palimpsest.memory.query`."""
 
     @abstractmethod
+    def contains(self, triple: Triple) -> bool:
+        """Whether the triple is stored and current."""
+
+    @abstractmethod
     def select(self, pattern: Pattern) -> Iterator[StoredTriple]:
         """The triples that fit, oldest first, all from one state of the store."""
 

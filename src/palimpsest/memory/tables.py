@@ -197,6 +197,21 @@ def _remove_unused(db: sqlite3.Connection, table: str, ids: set[int], columns: S
 # -- reading out ---------------------------------------------------------------------------------------------------
 
 
+def membership(triple: Triple, mark: str) -> tuple[str, tuple[str, ...]]:
+    """The statement, and its parameters, that says whether a triple is current; as :func:`selection`, for both."""
+    statement = (
+        f"SELECT EXISTS (SELECT 1 FROM triples WHERE subject = (SELECT id FROM entities WHERE name = {mark})"
+        f" AND relation = (SELECT id FROM relations WHERE name = {mark})"
+        f" AND object = (SELECT id FROM entities WHERE name = {mark}))"
+    )
+    return statement, (triple.subject, triple.relation, triple.object)
+
+
+def contains(db: sqlite3.Connection, triple: Triple) -> bool:
+    """Whether a triple is current."""
+    return bool(db.execute(*membership(triple, "?")).fetchone()[0])
+
+
 def selection(pattern: Pattern, replaced: bool, mark: str) -> tuple[str, tuple[str, ...]]:
     """The statement, and its parameters, that reads the triples that fit for :func:`records`, a row a source.
 
