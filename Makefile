@@ -70,7 +70,8 @@ bench: env  ## run the benchmarks, into results/metrics/bench.json
 
 .PHONY: lab
 lab: env  ## open JupyterLab on notebooks/
-	jupyter lab --ServerApp.root_dir="$(CURDIR)" --ServerApp.preferred_dir="$(CURDIR)/notebooks"
+	PYTHONWARNINGS="ignore:IProgress not found" jupyter lab \
+	  --ServerApp.root_dir="$(CURDIR)" --FileContentsManager.preferred_dir="$(CURDIR)/notebooks"
 
 .PHONY: clean
 clean:  ## remove caches and executed notebooks
