@@ -88,6 +88,11 @@ class Fact:
     tail: int
     evidence: tuple[int, ...] = ()
 
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Head and tail."""
+        return self.head, self.tail
+
 
 @dataclass(frozen=True)
 class Document:

@@ -98,8 +98,8 @@ def test_padding_is_not_predicted(packed) -> None:
     row = torch.from_numpy(packs.windows[:1].astype(np.int64))
     cut = row.clone()
     cut[:, 20:] = PADDING
-    assert batch_loss(model, cut, "fp32").item() == pytest.approx(
-        batch_loss(model, row[:, :20], "fp32").item(), rel=1e-5
+    assert batch_loss(model, cut, schedule(precision="fp32")).item() == pytest.approx(
+        batch_loss(model, row[:, :20], schedule(precision="fp32")).item(), rel=1e-5
     )
 
 

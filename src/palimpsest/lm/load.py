@@ -46,7 +46,7 @@ class LanguageModel:
     def __post_init__(self) -> None:
         if not getattr(self.tokenizer, "is_fast", False):
             raise ModelError(f"{type(self.tokenizer).__name__} is not a fast tokenizer, which character offsets need")
-        size = self.model.get_input_embeddings().num_embeddings
+        size = len(self.model.get_input_embeddings().weight)
         if len(self.tokenizer) > size:
             raise ModelError(f"the tokenizer has {len(self.tokenizer)} tokens, the model embeds only {size}")
         if self.add_bos is None:

@@ -157,9 +157,7 @@ def token_losses(
     if not texts:
         return []
     encoded = lm.tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    spans = [
-        (text, *span) for text, ids in enumerate(encoded.input_ids) for span in _windows(len(ids), window, overlap)
-    ]
+    spans = [(text, *span) for text, ids in enumerate(encoded.input_ids) for span in windows(len(ids), window, overlap)]
     scores = score_ids(
         lm,
         [[lm.start_id, *encoded.input_ids[text][first:start]] for text, first, start, _ in spans],
@@ -176,7 +174,7 @@ def token_losses(
     ]
 
 
-def _windows(length: int, window: int, overlap: int) -> list[tuple[int, int, int]]:
+def windows(length: int, window: int, overlap: int) -> list[tuple[int, int, int]]:
     """``(first, start, end)`` triples: read tokens from ``first``, score ``start`` to ``end`` (exclusive)."""
     spans = [(0, 0, min(length, window))] if length else []
     while spans and (start := spans[-1][2]) < length:

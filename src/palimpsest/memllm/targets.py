@@ -1,4 +1,4 @@
-"""Which mentions of a document a memory could supply, and what would have to be asked (MemLLM, section 3.2).
+"""What a document gives to look up, and what it gives to store (MemLLM, section 3.2).
 
 Reading on from the start of a document, a relation becomes *askable* at the mention that completes it, when both its
 entities have been named. That mention is a *target*: a query about the entity named before would return it.
@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from palimpsest.facts import Document, Mention, Query
+from palimpsest.facts import Document, Mention, Query, Triple
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +76,61 @@ def _queries(names: Mapping[int, Iterable[str]], entity: int, head: int, relatio
     return [Query(relation, object=name) for name in names[tail]]
 
 
+def sentence_triples(document: Document, labels: Mapping[str, str]) -> list[list[Triple]]:
+    """The triples that each sentence of a document gives to store, in the order in which the sentence completes them.
+
+    A fact belongs to a sentence if both its entities have been named by its end, at least one of them in it, and if the
+    sentence is among the fact's evidence, where the document gives evidence. Entities go by the name by which the
+    document first mentions them, so that one entity has one name in the memory.
+    """
+    names: dict[int, str] = {}
+    seen_at: dict[tuple[int, int], int] = {}  # where an entity is first named in a sentence
+    sentence_of: dict[int, int] = {}  # in which sentence an entity is first named
+    for entity, mention in document.mentions():
+        names.setdefault(entity, mention.name)
+        sentence_of.setdefault(entity, mention.sentence)
+        seen_at.setdefault((mention.sentence, entity), mention.start)
+    triples: list[list[Triple]] = []
+    for sentence in range(len(document.sentences)):
+        found: dict[Triple, int] = {}
+        for fact in document.facts:
+            named = all(sentence_of.get(entity, len(document.sentences)) <= sentence for entity in fact.ends)
+            places = [seen_at[sentence, entity] for entity in fact.ends if (sentence, entity) in seen_at]
+            if named and places and (sentence in fact.evidence or not fact.evidence):
+                triple = Triple(names[fact.head], labels[fact.relation], names[fact.tail])
+                found[triple] = min(max(places), found.get(triple, max(places)))
+        triples.append(sorted(found, key=lambda triple: found[triple]))
+    return triples
+
+
 class AnswerCounts:
-    """How many answers each query has in a memory that holds all triples of some documents, by exact names.
+    """What a memory that holds all triples of some documents answers to queries, by exact names.
 
     Every name under which a document mentions an entity counts as one of its names.
     """
 
     def __init__(self, documents: Iterable[Document], labels: Mapping[str, str]) -> None:
-        answers: dict[Query, set[str]] = defaultdict(set)
+        names: dict[Query, set[str]] = defaultdict(set)
+        firsts: dict[Query, dict[str, None]] = defaultdict(dict)
         for document in documents:
-            names = [{mention.name for mention in entity.mentions} for entity in document.entities]
+            first: dict[int, str] = {}
+            for entity, mention in document.mentions():
+                first.setdefault(entity, mention.name)
             for fact in document.facts:
                 label = labels[fact.relation]
-                for head in names[fact.head]:
-                    answers[Query(label, subject=head)] |= names[fact.tail]
-                for tail in names[fact.tail]:
-                    answers[Query(label, object=tail)] |= names[fact.head]
-        self._counts = {query: len(found) for query, found in answers.items()}
+                heads, tails = ({mention.name for mention in document.entities[end].mentions} for end in fact.ends)
+                asked = {Query(label, subject=name): (tails, fact.tail) for name in heads}
+                asked |= {Query(label, object=name): (heads, fact.head) for name in tails}
+                for query, (found, entity) in asked.items():
+                    names[query] |= found
+                    firsts[query][first[entity]] = None
+        self._counts = {query: len(found) for query, found in names.items()}
+        self._firsts = {query: list(found) for query, found in firsts.items()}
 
     def __call__(self, query: Query) -> int:
+        """How many names answer a query."""
         return self._counts.get(query, 0)
+
+    def answers(self, queries: Iterable[Query]) -> list[str]:
+        """The entities that answer any of some queries, each by the name by which a document first mentions it."""
+        return list(dict.fromkeys(name for query in queries for name in self._firsts.get(query, ())))

@@ -93,6 +93,32 @@ def memory_table(figures: Figures) -> list[str]:
     return rows
 
 
+def memllm_perplexity_table(figures: Figures) -> list[str]:
+    """Perplexity of MemLLM in each setting of its experiments."""
+    prefix = "memllm.ppl.all."
+    settings = [name.removeprefix(prefix) for name in figures if re.fullmatch(rf"{re.escape(prefix)}\w+", name)]
+    rows = ["| perplexity, documents about unknown entities | " + " | ".join(CLASSES.values()) + " |"]
+    rows.append("| --- " * (1 + len(CLASSES)) + "|")
+    for setting in settings:
+        cells = []
+        for key in CLASSES:
+            name = f"memllm.ppl.{key}.{setting}"
+            value, low, high = (_number(figures[name + part]) for part in ("", ".low", ".high"))
+            cells.append(f"{value} ({low} – {high})")
+        rows.append(f"| {setting.replace('_', ' ')} | {' | '.join(cells)} |")
+    return rows
+
+
+def memllm_write_table(figures: Figures) -> list[str]:
+    """How well MemLLM extracts triples, with and without late stopping."""
+    rows = ["| extracted triples | late stopping | early stopping |", "| --- | --- | --- |"]
+    for key, words in {"precision": "precision", "recall": "recall", "f1": "F1"}.items():
+        names = [f"memllm.write.{key}.{stopping}" for stopping in ("late", "early")]
+        cells = [f"{figures[n]:.1%} ({figures[f'{n}.low']:.1%} – {figures[f'{n}.high']:.1%})" for n in names]
+        rows.append(f"| {words} | {' | '.join(cells)} |")
+    return rows
+
+
 def bench_table(figures: Figures) -> list[str]:
     """The benchmarks, with the range of their repetitions."""
     rows = ["| benchmark | figure | range |", "| --- | --- | --- |"]
@@ -109,6 +135,8 @@ TABLES: dict[str, tuple[Callable[[Figures], list[str]], str]] = {
     "perplexity": (perplexity_table, "results/metrics/headline.json"),
     "real_perplexity": (perplexity_table, "results/real/metrics/headline.json"),
     "memory": (memory_table, "results/metrics/headline.json"),
+    "memllm_perplexity": (memllm_perplexity_table, "results/metrics/headline.json"),
+    "memllm_write": (memllm_write_table, "results/metrics/headline.json"),
     "seconds": (seconds_table, "results/metrics/headline.json"),
     "bench": (bench_table, "results/metrics/bench.json"),
 }

@@ -1,0 +1,89 @@
+"""Figures of MemLLM: perplexity by setting, write quality, growth of the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from palimpsest.figures.knowledge import CLASS_NAMES
+from palimpsest.figures.style import BLUE, GREEN, GREY, ORANGE, canvas
+
+METRIC_COLOURS = {"precision": BLUE, "recall": ORANGE, "f1": GREEN}
+METRIC_NAMES = {"precision": "precision", "recall": "recall", "f1": "F1"}
+
+
+def perplexity_by_setting(table: pd.DataFrame, plain: frozenset[str]) -> Figure:
+    """A panel a class of tokens, a bar a setting; settings named in ``plain`` have no memory and are grey."""
+    classes = [name for name in CLASS_NAMES if name in set(table["tokens"])]
+    settings = list(dict.fromkeys(table["split"]))[::-1]
+    with canvas(1, len(classes), width=10.0, height=0.8 + 0.3 * len(settings)) as (figure, panels):
+        for axes, name in zip(panels, classes, strict=True):
+            rows = table[table["tokens"] == name].set_index("split").loc[settings]
+            colours = [GREY if setting in plain else BLUE for setting in settings]
+            errors = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+            bars = axes.barh(settings, rows["value"], xerr=errors, color=colours, capsize=2)
+            axes.bar_label(bars, [_short(value) for value in rows["value"]], padding=12, fontsize=8)
+            axes.set(xscale="log", xlim=(1, float(rows["high"].max()) * 6), title=CLASS_NAMES[name])
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            axes.grid(axis="y", visible=False)
+            axes.tick_params(labelleft=axes is panels[0], left=False)
+        figure.supxlabel("perplexity on documents about unknown entities (log scale; shorter is better)", fontsize=10)
+        return figure
+
+
+def quality_by_delay(table: pd.DataFrame) -> Figure:
+    """Precision, recall and F1 of extracted triples against the stopping delay."""
+    with canvas() as (figure, (axes,)):
+        delays = sorted(set(table["delay"]))
+        for metric, colour in METRIC_COLOURS.items():
+            _line(axes, table[table["metric"] == metric], "delay", delays, colour, METRIC_NAMES[metric])
+        axes.set_xticks(np.arange(len(delays)), [f"{delay}" if delay else "0 (early)" for delay in delays])
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set(xlabel="stopping delay", ylabel="share", title="Extracted triples, by when a call may end")
+        axes.legend()
+        return figure
+
+
+def growth(table: pd.DataFrame) -> Figure:
+    """Target perplexity, and the time of a read, against how many other triples the memory holds."""
+    with canvas(1, 2, width=9.0) as (figure, (left, right)):
+        sizes = sorted(set(table["distractors"]))
+        names = [f"{size:,}" for size in sizes]
+        _line(left, table[table["metric"] == "target perplexity"], "distractors", sizes, BLUE, "target perplexity")
+        reads = table[table["metric"] == "milliseconds a read"]
+        _line(right, reads, "distractors", sizes, ORANGE, "milliseconds a read")
+        left.set(ylabel="perplexity of target mentions", title="Quality", ylim=(1, None))
+        right.set(ylabel="milliseconds", title="Latency of a read", ylim=(0, None))
+        for axes in (left, right):
+            axes.set_xticks(np.arange(len(sizes)), names)
+            axes.set_xlabel("triples about other entities in the memory")
+        return figure
+
+
+def _line(axes: Axes, rows: pd.DataFrame, column: str, places: list, colour: str, label: str) -> None:
+    rows = rows.set_index(column).loc[places]
+    errors = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+    axes.errorbar(np.arange(len(places)), rows["value"], errors, fmt="o-", color=colour, capsize=3, label=label)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def training_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """Loss on training and held-out examples of each adapter against tokens read."""
+    with canvas() as (figure, (axes,)):
+        for (name, history), colour in zip(histories.items(), (BLUE, ORANGE, GREY), strict=False):
+            trained = history.dropna(subset="loss")
+            held_out = history.dropna(subset="dev_loss")
+            axes.plot(trained["tokens"], trained["loss"], color=colour, label=name)
+            axes.plot(held_out["tokens"], held_out["dev_loss"], "o--", color=colour, label=f"{name}, held out")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g} M"))
+        axes.set(xlabel="tokens read", ylabel="nats a learnt token", title="Finetuning", ylim=(0, None))
+        axes.legend(ncols=3, fontsize=8)
+        return figure

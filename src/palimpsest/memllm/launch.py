@@ -1,0 +1,54 @@
+"""Finetune one adapter on several devices at once, with the parameters that notebooks/memllm_finetune.ipynb takes.
+
+    accelerate launch -m palimpsest.memllm.launch read
+
+trains the adapter ``read``, ``write`` or ``plain`` on all GPUs of this machine and leaves it where that notebook does.
+On CPUs ``accelerate launch --multi_gpu --num_processes 2 …`` starts two processes (with ``--cpu`` it starts only one).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import PartialState
+from hydra.utils import instantiate
+
+from palimpsest.data.prepared import PreparedData
+from palimpsest.lm.base import open_base_lm
+from palimpsest.memllm.tokens import CallTokens, add_call_tokens
+from palimpsest.memllm.training import ADAPTERS, ExampleMaker, train_adapter
+from palimpsest.pipeline import project, tracking
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; every process runs it, and the main one writes."""
+    parser = argparse.ArgumentParser(prog="accelerate launch -m palimpsest.memllm.launch", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("adapter", choices=ADAPTERS)
+    adapter = parser.parse_args(arguments).adapter
+    project.enter()
+    memllm, hardware = project.section("memllm"), project.section("hardware")
+    state = PartialState(cpu=hardware["device"] == "cpu")
+    lm = add_call_tokens(open_base_lm(project.section("base_lm"), **hardware | {"device": str(state.device)}))
+    prepared = PreparedData(Path(project.section("data_folder")))
+    make = ExampleMaker(
+        tokens=CallTokens(lm, memllm["spaced"]),
+        labels=prepared.relations,
+        targets=project.section("targets"),
+        max_tokens=memllm["max_tokens"],
+        learnt=memllm["learnt"],
+    )
+    train, dev = prepared.documents("train"), prepared.documents("dev")
+    examples = make(adapter, train[: memllm["documents"][adapter]], train)
+    held_out = make(adapter, dev[: memllm["dev_documents"]], dev)
+    lora, schedule, folder = instantiate(memllm["lora"]), instantiate(memllm["finetuning"]), Path(memllm["folder"])
+    settings = project.section("tracking") | ({} if state.is_main_process else {"mode": "disabled"})
+    with tracking.start(**settings, name=f"memllm_{adapter}", config=memllm) as run:
+        train_adapter(lm, adapter, examples, held_out, folder, lora=lora, schedule=schedule, log=run.log)
+    state.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""From prepared documents to a trained adapter: what each of them learns from, and where it is kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+from accelerate import PartialState
+from tqdm import tqdm
+
+from palimpsest.facts import Document
+from palimpsest.lm.descent import Log
+from palimpsest.lm.load import LanguageModel
+from palimpsest.memllm.adapters import Lora, attach_adapter, load_adapters, save_adapter
+from palimpsest.memllm.examples import Example, Learnt, plain_example, read_examples, write_examples
+from palimpsest.memllm.finetune import Finetuning, finetune
+from palimpsest.memllm.targets import AnswerCounts, read_targets
+from palimpsest.memllm.tokens import CallTokens
+
+Adapter = Literal["read", "write", "plain"]
+"""``plain`` is finetuned on the same text without any memory: what the others are compared with."""
+ADAPTERS: tuple[Adapter, ...] = get_args(Adapter)
+HISTORY = ["adapter", "step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm", "dev_loss"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleMaker:
+    """Turns annotated documents into the examples of an adapter.
+
+    Args:
+        labels: relation names by P-id.
+        targets: the rules of :func:`palimpsest.memllm.targets.read_targets`.
+        max_tokens: longer examples lose their oldest text.
+        learnt: which tokens of read examples count.
+    """
+
+    tokens: CallTokens
+    labels: Mapping[str, str]
+    targets: Mapping[str, Any]
+    max_tokens: int
+    learnt: Learnt = "text and calls"
+
+    def __call__(self, adapter: Adapter, documents: Sequence[Document], stored: Iterable[Document]) -> list[Example]:
+        """All examples of the documents; reads are answered by a memory that holds the triples of ``stored``."""
+        if adapter not in ADAPTERS:
+            raise ValueError(f"adapter {adapter!r}: expected one of {', '.join(ADAPTERS)}")
+        answers = AnswerCounts(stored if adapter == "read" else (), self.labels)
+        pages = tqdm(documents, desc=f"{adapter} examples", unit=" documents", mininterval=1)
+        return [example for page in pages for example in self._examples(adapter, page, answers)]
+
+    def _examples(self, adapter: Adapter, document: Document, answers: AnswerCounts) -> Iterator[Example]:
+        if adapter == "plain":
+            yield plain_example(document, self.tokens, max_tokens=self.max_tokens)
+        elif adapter == "write":
+            yield from write_examples(document, self.labels, self.tokens, max_tokens=self.max_tokens)
+        else:
+            targets = list(read_targets(document, self.labels, results=answers, **self.targets))
+            yield from read_examples(
+                document, targets, self.tokens, self._limited(answers), max_tokens=self.max_tokens, learnt=self.learnt
+            )
+
+    def _limited(self, answers: AnswerCounts) -> Any:
+        return lambda queries: answers.answers(queries)[: self.targets["max_results"]]
+
+
+def train_adapter(
+    lm: LanguageModel,
+    adapter: Adapter,
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    folder: Path,
+    *,
+    lora: Lora,
+    schedule: Finetuning,
+    log: Log = lambda row, step: None,
+) -> pd.DataFrame:
+    """Train an adapter and save it as ``folder/adapter``; one that was interrupted goes on from its last checkpoint.
+
+    Of several processes that train together the main one saves. Returns the history of
+    :func:`palimpsest.memllm.finetune.finetune` as a table.
+    """
+    checkpoints = folder / f".{adapter}.checkpoints"
+    lm = attach_adapter(lm, adapter, lora, schedule.seed)
+    history = finetune(lm, train, dev, schedule, checkpoints=checkpoints, log=log)
+    if PartialState().is_main_process:
+        save_adapter(lm, adapter, folder / adapter)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    PartialState().wait_for_everyone()
+    return pd.DataFrame(history).assign(adapter=adapter).reindex(columns=HISTORY)
+
+
+def open_adapters(lm: LanguageModel, folder: Path, adapters: Sequence[Adapter] = ADAPTERS) -> LanguageModel:
+    """A language model with adapters that :func:`train_adapter` left in ``folder``; the first is in use."""
+    return load_adapters(lm, {adapter: folder / adapter for adapter in adapters})

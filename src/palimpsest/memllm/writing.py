@@ -1,0 +1,180 @@
+"""Reading documents into a memory: sentence by sentence, what a sentence states becomes a write call's triples."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from palimpsest.facts import Document, Triple
+from palimpsest.lm.batching import DEFAULT_TOKENS_PER_BATCH, length_batches, tracked
+from palimpsest.lm.load import LanguageModel
+from palimpsest.lm.rows import Rows, continue_greedily
+from palimpsest.lm.scoring import windows
+from palimpsest.memllm.calls import CLOSE, Malformed, parse_write
+from palimpsest.memllm.tokens import CallTokens
+
+STOPPING_DELAY = 5
+MAX_NEW_TOKENS = 256
+
+
+class LateStopping(LogitsProcessor):
+    """Greedy decoding that does not take the first chance to end a call (MemLLM, section 3.3).
+
+    Models close a call too early. When the closing marker wins, the point and the mean log-probability of the call that
+    would end there are remembered, the marker is forbidden, and decoding goes on with the second choice; once the best
+    point lies ``delay`` points back, the marker is let through. The call is then to be cut at :attr:`best`. A delay of
+    0 lets the first marker through.
+
+    For ``generate`` (greedy; all rows every time), or :meth:`step` by step for rows that leave the batch. ``ends`` are
+    the other tokens with which a row ends: ``generate`` goes on calling for rows that are over, which change nothing.
+    """
+
+    def __init__(self, close: int, delay: int, rows: int, ends: Collection[int] = ()) -> None:
+        if delay < 0:
+            raise ValueError(f"the stopping delay must not be negative, got {delay}")
+        self.close, self.delay, self.ends = close, delay, torch.tensor(list(ends), dtype=torch.long)
+        self.best = torch.full((rows,), -1)
+        """How many tokens the best call of each row has before its closing marker; -1: it never closed."""
+        self._best_mean = torch.full((rows,), -torch.inf, dtype=torch.double)
+        self._since = torch.zeros(rows, dtype=torch.long)  # points from the best one on, itself included
+        self._total = torch.zeros(rows, dtype=torch.double)  # log-probability of the tokens so far
+        self._count = torch.zeros(rows, dtype=torch.long)
+        self._over = torch.zeros(rows, dtype=torch.bool)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return self.step(torch.arange(len(scores)), scores)
+
+    def step(self, rows: Tensor, scores: Tensor) -> Tensor:
+        """Logits (R, V) of some rows with the marker forbidden where decoding is to go on; the best is then taken."""
+        logprobs = scores.float().log_softmax(-1)
+        closing = (scores.argmax(-1).cpu() == self.close) & ~self._over[rows]
+        ending = closing & (self._since[rows] >= self.delay)
+        first = ending & (self.best[rows] < 0)  # a delay of 0
+        point = (closing & ~ending) | first
+        mean = (self._total[rows] + logprobs[:, self.close].double().cpu()) / (self._count[rows] + 1)
+        better = point & (mean > self._best_mean[rows])
+        self._since[rows[point & ~better]] += 1
+        for state, value in ((self._best_mean, mean[better]), (self.best, self._count[rows[better]]), (self._since, 1)):
+            state[rows[better]] = value
+        scores = scores.clone()
+        scores[(closing & ~ending).to(scores.device), self.close] = -torch.inf
+        chosen = scores.argmax(-1)
+        self._total[rows] += logprobs.gather(1, chosen[:, None])[:, 0].double().cpu()
+        self._count[rows] += 1
+        self._over[rows] |= torch.isin(chosen.cpu(), self.ends)
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceWrite:
+    """What a sentence gave: the call as generated, its triples, and its parts that were none."""
+
+    document: int
+    sentence: int
+    call: str
+    triples: tuple[Triple, ...]
+    rejected: tuple[Malformed, ...]
+
+
+def write_calls(
+    lm: LanguageModel,
+    tokens: CallTokens,
+    documents: Sequence[Document],
+    *,
+    window: int,
+    delay: int = STOPPING_DELAY,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    max_tokens_per_batch: int = DEFAULT_TOKENS_PER_BATCH,
+    progress: bool = False,
+) -> list[SentenceWrite]:
+    """The write call of every sentence of documents, in text order.
+
+    Each document is read once; its sentences branch off from it.
+
+    Args:
+        lm: speaks with its write adapter.
+        window: tokens of text before a sentence that the model sees at the most.
+        delay: see :class:`LateStopping`.
+        max_new_tokens: a call that has not closed by then is given up.
+
+    Raises:
+        ValueError: a sentence, with the text before it, does not fit into the model's context.
+    """
+    parts = [part for index, document in enumerate(documents) for part in _parts(index, document, tokens, window)]
+    for part in parts:
+        for number, place, prompt in zip(part.sentences, part.places, part.prompts, strict=True):
+            if (length := 1 + place + len(prompt)) > lm.context_length:
+                raise ValueError(
+                    f"{documents[part.document].title!r}, sentence {number}: {length} tokens with the text before it, "
+                    f"but the model's context is {lm.context_length}; a smaller window than {window} may help"
+                )
+    written: list[SentenceWrite] = []
+    sizes = [len(part.context) + sum(map(len, part.prompts)) for part in parts]
+    for batch in tracked(length_batches(sizes, max_tokens_per_batch), "writing", progress):
+        written += _write_batch(lm, tokens, [parts[item] for item in batch], delay, max_new_tokens)
+    return sorted(written, key=lambda call: (call.document, call.sentence))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A window of a document: its tokens, and where the sentences that start in it stand, with what is read there."""
+
+    document: int
+    context: list[int]
+    sentences: list[int]
+    places: list[int]
+    prompts: list[list[int]]
+
+
+def _parts(index: int, document: Document, tokens: CallTokens, window: int) -> list[_Part]:
+    text = tokens.text(document.text)
+    spans = [(text.first(start), text.first(end)) for start, end in document.sentence_spans()]
+    parts = []
+    for first, start, end in windows(len(text.ids), window, window // 2):
+        chosen = [number for number, (head, tail) in enumerate(spans) if start <= head < end and head < tail]
+        prompts = [
+            [*tokens.focus_start, *text.ids[head:tail], *tokens.focus_end, *tokens.write_prefix]
+            for head, tail in (spans[number] for number in chosen)
+        ]
+        places = [spans[number][0] - first for number in chosen]
+        if chosen:
+            parts.append(_Part(index, text.ids[first : first + max(places)], chosen, places, prompts))
+    return parts
+
+
+def _write_batch(
+    lm: LanguageModel, tokens: CallTokens, parts: Sequence[_Part], delay: int, max_new_tokens: int
+) -> list[SentenceWrite]:
+    chain = Rows(lm, len(parts))
+    chain.read([[tokens.start, *part.context] for part in parts])
+    sentences = [(row, item) for row, part in enumerate(parts) for item in range(len(part.sentences))]
+    rows = chain.branch([row for row, _ in sentences], [1 + parts[row].places[item] for row, item in sentences])
+    prompts = [parts[row].prompts[item] for row, item in sentences]
+    ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0) - 1
+    logits = rows.read(prompts)[ends]
+    stopper = LateStopping(tokens.close, delay, len(rows))
+
+    def choose(live: list[int], logits: Tensor) -> Tensor:
+        return stopper.step(torch.tensor(live), logits).argmax(1)
+
+    ids = continue_greedily(
+        rows,
+        logits,
+        stop={tokens.close, tokens.open, tokens.end},
+        max_new_tokens=max_new_tokens,
+        choose=choose,
+        keep=False,
+    )
+    calls = []
+    for (row, item), generated, best in zip(sentences, ids, stopper.best.tolist(), strict=True):
+        closed = [*generated[:best], tokens.close] if best >= 0 else generated
+        call = tokens.decode([*tokens.write_prefix, *closed])
+        parsed = parse_write(call) if best >= 0 else Malformed(call, f"expected {CLOSE} in the end")
+        triples, rejected = ([], [parsed]) if isinstance(parsed, Malformed) else parsed
+        part = parts[row]
+        calls.append(SentenceWrite(part.document, part.sentences[item], call, tuple(triples), tuple(rejected)))
+    return calls

@@ -1,0 +1,169 @@
+"""A page's worth of world, and a tiny language model that has learnt by heart to look it up and to write it down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from hashlib import sha256
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from palimpsest.facts import Document, Entity, Fact, Mention, Query, Triple
+from palimpsest.lm.batching import padded
+from palimpsest.lm.load import LanguageModel
+from palimpsest.lm.tokenizer import train_tokenizer
+from palimpsest.lm.train import Architecture
+from palimpsest.memllm.examples import Example, PlannedCall, planned_calls, read_examples, write_examples
+from palimpsest.memllm.targets import AnswerCounts, read_targets
+from palimpsest.memllm.tokens import CallTokens, add_call_tokens
+from palimpsest.memory import FunctionEmbedder, TripleMemory
+
+CONTEXT = 160
+LABELS = {"P50": "author", "P19": "place of birth", "P17": "country"}
+RULES = {"skip": ["(?, country, X)"], "max_results": 30, "max_queries": 2}
+BOOKS = ["Dawn", "Dusk", "Red Moon", "Tides", "Salt", "The Long Road", "Ember", "Glass"]
+PEOPLE = ["Ann Lee", "Bo Tan", "Cleo Diaz", "Dev Rao", "Eva Lind", "Finn Moe", "Gia Ricci", "Hal Kerr"]
+CITIES = ["Oslo", "Lima", "Porto", "Turin", "Kyoto", "Cork", "Accra", "Quito"]
+LANDS = ["Norway", "Peru", "Portugal", "Italy", "Japan", "Ireland", "Ghana", "Ecuador"]
+
+
+def page(*numbers: int, sentences: int = 3) -> Document:
+    """Books in turn: for each as many sentences that state a fact, an empty one, and one that states nothing."""
+    text: list[tuple[str, ...]] = []
+    named: dict[str, str] = {}
+    facts = []
+    for number in numbers:
+        book, person, city, land = (names[number % len(names)] for names in (BOOKS, PEOPLE, CITIES, LANDS))
+        text += [
+            (*book.split(), "was", "written", "by", *person.split(), "."),
+            (*person.split(), "was", "born", "in", city, "."),
+            (city, "lies", "in", land, "."),
+        ][:sentences]
+        text += [(), ("Rain", "is", "wet", ".")]
+        named |= {book: "MISC", person: "PER", city: "LOC", land: "LOC"}
+        facts += [(book, "P50", person), (person, "P19", city), (city, "P17", land)][:sentences]
+    entities = {name: Entity(found, kind) for name, kind in named.items() if (found := tuple(_mentions(name, text)))}
+    order = list(entities)
+    stated = tuple(Fact(order.index(head), relation, order.index(tail)) for head, relation, tail in facts)
+    return Document(f"Page {numbers}", tuple(text), tuple(entities.values()), stated)
+
+
+def _mentions(name: str, text: Sequence[Sequence[str]]) -> list[Mention]:
+    words = tuple(name.split())
+    return [
+        Mention(name, number, start, start + len(words))
+        for number, sentence in enumerate(text)
+        for start in range(len(sentence))
+        if tuple(sentence[start : start + len(words)]) == words
+    ]
+
+
+PAGES = [page(number) for number in range(8)]
+ANSWERS = AnswerCounts(PAGES, LABELS)
+
+
+def plan(tokens: CallTokens, document: Document) -> list[PlannedCall]:
+    """The calls that belong into a document."""
+    return planned_calls(
+        document, list(read_targets(document, LABELS, results=ANSWERS, **RULES)), tokens.text(document.text)
+    )
+
+
+def triples() -> list[Triple]:
+    """All that the pages state."""
+    return [triple for document in PAGES for triple in document.triples(LABELS)]
+
+
+def remembered(queries: Sequence[Query]) -> list[str]:
+    """What a memory of all pages returns to the queries of one call, by exact names."""
+    found = {
+        triple.object if query.known == "subject" else triple.subject: None
+        for query in queries
+        for triple in triples()
+        if triple.relation == query.relation
+        and query.entity == (triple.subject if query.known == "subject" else triple.object)
+    }
+    return list(found)
+
+
+@cache
+def trained(steps: int) -> CallTokens:
+    """A Llama of 2 layers that has learnt to read and write the pages: well after 150 steps, badly after a few."""
+    tokens, examples = untrained(), []
+    for document in PAGES:
+        targets = list(read_targets(document, LABELS, results=ANSWERS, **RULES))
+        examples += read_examples(document, targets, tokens, remembered, max_tokens=CONTEXT)
+        examples += write_examples(document, LABELS, tokens, max_tokens=CONTEXT)
+    fit(tokens.lm, examples, steps)
+    return tokens
+
+
+def untrained() -> CallTokens:
+    """The same Llama with random weights."""
+    words = ["MEM_READ(", "MEM_WRITE", "USER_ST", "USER_END", *LABELS.values()]
+    tokenizer = train_tokenizer([document.text for document in PAGES] * 2 + words, 420, CONTEXT)
+    shape = Architecture(layers=2, width=64, feedforward=128, heads=4, context_length=CONTEXT)
+    return CallTokens(add_call_tokens(LanguageModel(shape.build(tokenizer, seed=0), tokenizer)), spaced=True)
+
+
+def fit(lm: LanguageModel, examples: Sequence[Example], steps: int) -> None:
+    """Train all weights on what is learnt of examples."""
+    optimizer = torch.optim.AdamW(lm.model.parameters(), lr=4e-3)
+    choice = torch.Generator().manual_seed(0)
+    lm.model.train()
+    for _ in range(steps):
+        batch = [examples[item] for item in torch.randperm(len(examples), generator=choice)[:12].tolist()]
+        ids = padded([example.ids for example in batch], lm.pad_id, lm.device)
+        learnt = padded([list(map(int, example.learnt)) for example in batch], 0, lm.device).bool()
+        logits = lm.model(input_ids=ids, use_cache=False).logits[:, :-1]
+        loss = cross_entropy(logits[learnt[:, 1:]], ids[:, 1:][learnt[:, 1:]])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    lm.model.eval()
+
+
+@contextmanager
+def keen(tokens: CallTokens, marker: int, factor: float) -> Iterator[None]:
+    """For a while a model writes a marker the more readily, the larger ``factor`` is, which scales its embedding."""
+    weight = tokens.lm.model.get_input_embeddings().weight.data
+    kept = weight[marker].clone()
+    weight[marker] *= factor
+    try:
+        yield
+    finally:
+        weight[marker] = kept
+
+
+@torch.no_grad()
+def plain_logits(lm: LanguageModel, ids: Sequence[int]) -> Tensor:
+    """Logits (T, V) after each of T tokens: one row, no cache, no mask."""
+    return lm.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0].double()
+
+
+def plain_question(tokens: CallTokens, context: Sequence[int]) -> list[int]:
+    """What the model writes after the beginning of a call, token by token."""
+    ends = {tokens.open, tokens.results, tokens.close, tokens.end}
+    written: list[int] = []
+    while len(written) < 96 and len(context) + len(written) < tokens.lm.context_length and not ends & set(written):
+        written.append(int(plain_logits(tokens.lm, [*context, *written])[-1].argmax()))
+    return written
+
+
+def embed(names: Sequence[str]) -> np.ndarray:
+    """A random direction of its own for each name: none is near another."""
+    seeds = (int.from_bytes(sha256(name.encode()).digest()[:8], "little") for name in names)
+    vectors = np.array([np.random.default_rng(seed).standard_normal(64) for seed in seeds])
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@contextmanager
+def memory(stored: Sequence[Triple]) -> Iterator[TripleMemory]:
+    """A memory in RAM that knows names exactly."""
+    with TripleMemory.open(":memory:", FunctionEmbedder(embed, "exact", 64)) as opened:
+        opened.add(stored)
+        yield opened
