@@ -223,3 +223,5 @@ def test_a_sentence_that_does_not_fit_is_named() -> None:
     long = Document("Long", (("Rain", "is", "wet", "."), ("Rain", *["rain"] * CONTEXT, ".")))
     with pytest.raises(ValueError, match=f"'Long', sentence 1: .* the model's context is {CONTEXT}"):
         write_calls(tokens.lm, tokens, [PAGES[0], long], window=20)
+    with pytest.raises(ValueError, match="a window of at least 1 token, got 0"):
+        write_calls(tokens.lm, tokens, PAGES, window=0)
