@@ -102,8 +102,10 @@ def write_calls(
         max_new_tokens: a call that has not closed by then is given up.
 
     Raises:
-        ValueError: a sentence, with the text before it, does not fit into the model's context.
+        ValueError: a sentence, with the text before it, does not fit into the model's context; or the window is empty.
     """
+    if window < 1:
+        raise ValueError(f"expected a window of at least 1 token, got {window}")
     parts = [part for index, document in enumerate(documents) for part in _parts(index, document, tokens, window)]
     for part in parts:
         for number, place, prompt in zip(part.sentences, part.places, part.prompts, strict=True):
