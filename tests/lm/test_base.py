@@ -33,7 +33,9 @@ def test_trained_saved_opened_and_used(data: PreparedData, tmp_path: Path) -> No
         data,
         vocabulary=300,
         architecture=Architecture(layers=2, width=32, feedforward=64, heads=2, context_length=64),
-        schedule=Schedule(epochs=40, batch_size=4, learning_rate=1e-2, matrix_learning_rate=2e-2, warmup=5),
+        schedule=Schedule(
+            epochs=40, batch_size=4, learning_rate=1e-2, matrix_learning_rate=2e-2, warmup=5, weight_decay=0.1
+        ),
         window=48,
         device="cpu",
     )

@@ -26,7 +26,7 @@ SHAPE = Architecture(layers=2, width=32, feedforward=64, heads=2, context_length
 
 def schedule(**changes) -> Schedule:
     values = {"epochs": 2, "batch_size": 4, "learning_rate": 5e-3, "matrix_learning_rate": 2e-2, "warmup": 5}
-    values |= {"log_every": 5, "evaluate_every": 20}
+    values |= {"weight_decay": 0.1, "log_every": 5, "evaluate_every": 20}
     return Schedule(**{**values, "checkpoint_every": 7, **changes})
 
 

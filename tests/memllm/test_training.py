@@ -225,6 +225,23 @@ def test_writes_are_saved_as_memories_are_exchanged(tmp_path: Path) -> None:
     assert found == [("Page (0,)", 0, "MemLLM"), ("Page (1,)", 2, "MemLLM"), ("Page (1,)", 2, "MemLLM")]
 
 
+BOTH = """
+from palimpsest.memllm import launch, training
+
+def save(*arguments):
+    print("saved", flush=True)
+    save_adapter(*arguments)
+
+save_adapter, training.save_adapter = training.save_adapter, save
+try:
+    launch.main(["plain"])  # its only example is too little for two processes
+except ValueError as error:
+    print(error, flush=True)
+launch.main(["read"])
+print("done", flush=True)
+"""
+
+
 @pytest.fixture
 def folder(base: Path, documents: list[Document], tmp_path: Path) -> Path:
     """A project with data and a base model, whose parameters are those of a small run."""
@@ -254,19 +271,14 @@ def test_two_processes_train_what_one_does(folder: Path, monkeypatch: pytest.Mon
     alone = load_file(folder / "models/memllm/read/adapter_model.safetensors")
     shutil.rmtree(folder / "models")
 
-    both = (  # the plain adapter's only example is too little for two
-        "from palimpsest.memllm import launch\n"
-        "try:\n    launch.main(['plain'])\nexcept ValueError as error:\n    print(error, flush=True)\n"
-        "launch.main(['read'])\nprint('done', flush=True)\n"
-    )
-    (folder / "both.py").write_text(both)
+    (folder / "both.py").write_text(BOTH)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     command += ["--main_process_port", "0", "both.py"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("1 examples a step for 2 processes") == 2
-    assert ended.stdout.count("done") == 2
+    assert (ended.stdout.count("done"), ended.stdout.count("saved")) == (2, 1)
     assert [path.name for path in folder.glob("models/memllm/*")] == ["read"]
     assert json.loads((folder / "models/memllm/read/adapter_config.json").read_text())["r"] == 4
     together = load_file(folder / "models/memllm/read/adapter_model.safetensors")
