@@ -31,6 +31,19 @@ def test_tables_are_made_from_the_results(project: Path) -> None:
     assert readme.rendered(new) == new
 
 
+def test_memllm_is_shown_from_no_help_to_all(project: Path) -> None:
+    figures = {}
+    for number, setting in enumerate(readme.HELP):
+        for kind in readme.CLASSES:
+            name = f"memllm.ppl.{kind}.{setting}"
+            figures |= {name: 200.4 + number, f"{name}.low": 150, f"{name}.high": 1250, f"{name}.n": 9}
+    write_metrics("results/metrics/headline.json", figures)
+    rows = readme.rendered("<!-- results memllm_perplexity -->\n<!-- end -->").splitlines()[3:-1]
+    assert len(rows) == len(readme.HELP)
+    assert rows[0].startswith("| no memory | 200 (150 – 1,250) |")
+    assert rows[-1].startswith(f"| gold all | {200 + len(readme.HELP) - 1} (150 – 1,250) |")
+
+
 def test_a_benchmark_is_one_row_with_its_range(project: Path) -> None:
     figures = {"bench.a": 2.5, "bench.a.low": 2.25, "bench.a.high": 123.4, "bench.a.n": 3, "bench.b": 0.5}
     write_metrics("results/metrics/bench.json", figures)

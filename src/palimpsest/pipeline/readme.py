@@ -37,6 +37,17 @@ ASKED = {
     "unknown_fact": "a relation of the entity that is not stored: answered",
     "unknown_entity": "an entity that is not stored: answered",
 }
+HELP = (  # of MemLLM's reads, from none to all
+    "no_memory",
+    "finetuned_no_memory",
+    "own_writes",
+    "gold_writes",
+    "gold_position",
+    "gold_query",
+    "gold_result",
+    "gold_position_and_query",
+    "gold_all",
+)
 ENTITIES = {"train": "known entities", "test": "unknown entities"}
 
 
@@ -95,11 +106,9 @@ def memory_table(figures: Figures) -> list[str]:
 
 def memllm_perplexity_table(figures: Figures) -> list[str]:
     """Perplexity of MemLLM in each setting of its experiments."""
-    prefix = "memllm.ppl.all."
-    settings = [name.removeprefix(prefix) for name in figures if re.fullmatch(rf"{re.escape(prefix)}\w+", name)]
     rows = ["| perplexity, documents about unknown entities | " + " | ".join(CLASSES.values()) + " |"]
     rows.append("| --- " * (1 + len(CLASSES)) + "|")
-    for setting in settings:
+    for setting in HELP:
         cells = []
         for key in CLASSES:
             name = f"memllm.ppl.{key}.{setting}"
