@@ -8,6 +8,7 @@ import pytest
 from benchmarks import memory
 from benchmarks.memory.answers import Exhaustive, agree
 from benchmarks.memory.cases import Case, draw_rows
+from benchmarks.memory.graph import nearest
 from benchmarks.memory.indexes import PEERS, build
 from benchmarks.memory.official import OfficialMemory
 from benchmarks.memory.vectors import Lookup, perturbed, random_encoder
@@ -58,13 +59,15 @@ ALIKE = [
     for what in ("same_answers", "right_answers", "official_right_answers")
     for suffix in ("", "_384")
 ]
+OURS = [name for name in ALIKE if name.removeprefix("editing_").startswith("right_answers")]
 
 
 def test_all_figures_are_measured_and_answers_agree(tmp_path: Path) -> None:
     figures = memory.run(TINY, random_encoder(), folder=tmp_path, cache=None)
     spread = {name + part for name in WITH_SPREAD for part in ("", ".low", ".high", ".n")}
     assert set(figures) == {f"bench.memory.{name}" for name in spread.union(ALONE, ALIKE)}
-    assert all(figures[f"bench.memory.{name}"] == 1 for name in ALIKE)
+    # the other memory's graph is built by threads, and may lose a name; ours may not
+    assert all(figures[f"bench.memory.{name}"] == (1 if name in OURS else pytest.approx(1, abs=0.1)) for name in ALIKE)
     assert figures["bench.memory.index_recall_at_10"] == pytest.approx(1, abs=0.02)
     assert all(value > 0 for value in figures.values())
 
@@ -137,3 +140,22 @@ def test_a_query_finds_the_same_with_every_index() -> None:
         (found,) = index.search(vectors[7:8], 0.01, 1)
         assert found.tolist() == [7], kind.label
         assert index.size() > 0
+
+
+class Torn:
+    """A graph from which only ``reach`` nodes can be reached."""
+
+    def __init__(self, reach: int) -> None:
+        self.reach = reach
+
+    def knn_query(self, vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        if k > self.reach:
+            raise RuntimeError("Cannot return the results in a contiguous 2D array. Probably ef or M is too small")
+        return np.arange(k)[None], np.zeros((1, k), np.float32)
+
+
+def test_a_graph_that_cannot_reach_all_gives_what_it_can() -> None:
+    labels, distances = nearest(Torn(reach=19), at(0)[None], 40)
+    assert len(labels[0]) == len(distances[0]) == 19
+    with pytest.raises(RuntimeError, match="too small"):
+        nearest(Torn(reach=0), at(0)[None], 40)

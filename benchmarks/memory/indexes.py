@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from usearch.index import Index as Usearch
 
 from benchmarks.memory.cases import NEAR
+from benchmarks.memory.graph import nearest
 from benchmarks.memory.timing import BATCH, TOGETHER, Report, shortened, timed
 from benchmarks.memory.vectors import Space, Vectors, perturbed
 from palimpsest.memory.index import VectorIndex
@@ -78,7 +79,7 @@ class Hnswlib(Peer):
         self.index.add_items(vectors, ids)
 
     def search(self, vectors: Vectors, distance: float, limit: int) -> list[Ids]:
-        ids, distances = self.index.knn_query(vectors, k=min(limit, self.index.get_current_count()))
+        ids, distances = nearest(self.index, vectors, min(limit, self.index.get_current_count()))
         return [row[far < distance].astype(np.int64) for row, far in zip(ids, distances, strict=True)]
 
     def size(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import hnswlib  # type: ignore[import-untyped]
 import numpy as np
 
+from benchmarks.memory.graph import nearest
 from benchmarks.memory.vectors import Lookup
 from palimpsest.facts import Query, Triple
 from palimpsest.memory import Thresholds
@@ -92,7 +93,7 @@ class OfficialMemory:
     def _near(self, table: str, name: str, distance: float, count: int) -> list[tuple[int, str, float]]:
         """Ids, names and distances of what is nearer than ``distance``, at most ``count``."""
         graph = self._graphs[table]
-        ids, distances = graph.knn_query(self._embedder.encode([name]), k=min(count, graph.get_current_count()))
+        ids, distances = nearest(graph, self._embedder.encode([name]), min(count, graph.get_current_count()))
         near = distances[0] < distance
         found = ids[0][near].tolist()
         marks = ",".join("?" * len(found))
