@@ -1,6 +1,6 @@
 """Run all benchmarks, or those named, and write their figures into ``results/metrics/bench.json``.
 
-``python -m benchmarks [memory scoring world …]``. Figures of benchmarks that are not run stay as they are.
+``python -m benchmarks [memllm memory scoring world …]``. Figures of benchmarks that are not run stay as they are.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import memory, scoring, world
+from benchmarks import memllm, memory, scoring, world
 from palimpsest.pipeline import project
 from palimpsest.pipeline.results import read_metrics, write_metrics
 
 BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
+    "memllm": memllm.run,
     "memory": memory.run,
     "scoring": scoring.run,
     "world": world.run,

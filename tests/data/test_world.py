@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 from random import Random
 
@@ -14,7 +14,7 @@ import pytest
 
 from palimpsest.data.prepared import PreparedData
 from palimpsest.data.world.build import _by_fame, build_world
-from palimpsest.data.world.corpus import Corpus, Fame, sample_documents
+from palimpsest.data.world.corpus import Corpus, Fame, interleave, sample_documents
 from palimpsest.data.world.documents import write_document
 from palimpsest.data.world.edits import EditWriter
 from palimpsest.data.world.names import permute
@@ -23,16 +23,17 @@ from palimpsest.data.world.universe import NAMED, Sizes, Thing, Universe
 from palimpsest.evaluation.description import names as names_in
 from palimpsest.facts import DataError
 
+REALMS = ("train", "rare", "dev", "test")
 SIZES = {"countries": 8, "cities": 24, "companies": 60, "universities": 8, "people": 120, "books": 60}
 KNEE = {Kind.PERSON: 20, Kind.BOOK: 10, Kind.COMPANY: 10, Kind.CITY: 10, Kind.COUNTRY: 8}
 FAME = Fame(dict.fromkeys(KNEE, 12), KNEE, 4)
 ARGUMENTS = {
-    "realms": {"train": SIZES, "dev": SIZES, "test": SIZES},
+    "realms": dict.fromkeys(REALMS, SIZES),
     "peak": {kind.value: 12 for kind in KNEE},
     "reach": 4,
     "knee": {kind.value: rank for kind, rank in FAME.knee.items()},
     "questions": 0.2,
-    "documents": {"text": 5, "train": 30, "seen": 10, "dev": 10, "test": 10},
+    "documents": {"text": 5, "restated": 20, "train": 30, "seen": 10, "dev": 10, "test": 10},
     "edits": {"dev": 10, "test": 20},
     "recall": {"train": 40, "test": 20},
 }
@@ -40,7 +41,7 @@ ARGUMENTS = {
 
 @pytest.fixture(scope="module")
 def universe() -> Universe:
-    return Universe(3, {name: Sizes(**SIZES) for name in ("train", "dev", "test")})
+    return Universe(3, {name: Sizes(**SIZES) for name in REALMS})
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +124,8 @@ def test_realms_share_no_named_entity(universe: Universe) -> None:
         objects = [thing for subject in subjects for _, thing in mine.facts(subject)]
         return {universe.name(thing) for thing in subjects + objects if thing.kind in NAMED}
 
-    assert not everyone("train") & everyone("test")
-    assert not everyone("train") & everyone("dev")
-    assert not everyone("dev") & everyone("test")
+    for one, other in combinations(REALMS, 2):
+        assert not everyone(one) & everyone(other)
 
 
 def test_documents_state_true_facts_where_they_say(universe: Universe) -> None:
@@ -180,14 +180,45 @@ def test_document_splits_share_no_names_but_common_nouns(built: PreparedData) ->
         assert all(name == name.lower() for name in shared), shared
 
 
-def test_famous_and_obscure_documents_differ(universe: Universe) -> None:
+def test_documents_are_about_the_famous_or_about_all(universe: Universe) -> None:
     realm = universe.realms["train"]
     famous = {page.title for page in sample_documents(realm, FAME, 50, 1, famous=True)}
-    obscure = {page.title for page in sample_documents(realm, FAME, 50, 1, famous=False)}
-    assert not famous & obscure
+    anyone = {page.title for page in sample_documents(realm, FAME, 50, 1)}
     knees = {universe.name(realm.thing(kind, rank)) for kind, knee in FAME.knee.items() for rank in range(knee)}
     assert famous <= knees
-    assert not obscure & knees
+    assert anyone & knees
+    assert len(anyone - knees) > len(anyone & knees)
+
+
+def test_restated_documents_state_everything_twice_in_two_wordings(universe: Universe) -> None:
+    once = twice = at_once = 0
+    for page in sample_documents(universe.realms["rare"], FAME, 100, 1, restated=True):
+        assert 5 <= len(page.sentences) <= 20
+        for fact in page.facts:
+            sentences = [page.sentences[number] for number in fact.evidence]
+            assert len(set(sentences)) == len(sentences)
+            once += len(sentences) == 1  # the document was long enough
+            twice += len(sentences) == 2
+            at_once += len(sentences) == 2 and fact.evidence[1] - fact.evidence[0] <= 2
+            objects = page.entities[fact.tail].mentions
+            assert all(any(mention.sentence == number for mention in objects) for number in fact.evidence)
+    assert twice > 10 * once
+    assert 0.4 < at_once / twice < 0.8
+
+
+def test_the_training_text_tells_of_the_rare_in_between(built: PreparedData, universe: Universe) -> None:
+    chunks = list(built.text("train"))
+    people = {universe.name(thing) for thing in universe.realms["rare"].things(Kind.PERSON)}
+    rare = [number for number, chunk in enumerate(chunks) if any(name in chunk for name in people)]
+    assert 12 <= len(rare) <= 20  # some of the 20 name no person
+    assert rare[0] < len(chunks) / 4
+    assert rare[-1] > 3 * len(chunks) / 4
+
+
+def test_interleaving_keeps_both_orders() -> None:
+    assert "".join(interleave(iter("abcdef"), 6, iter("xyz"), 3)) == "abxcdyefz"
+    assert "".join(interleave(iter("ab"), 2, iter("uvwxyz"), 6)) == "auvwbxyz"
+    assert "".join(interleave(iter("ab"), 2, iter(""), 0)) == "ab"
 
 
 def test_edits_are_counterfactual_and_neighbours_share_relation_and_object(

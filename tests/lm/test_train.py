@@ -41,7 +41,8 @@ def test_tokenizer_is_lossless_and_begins_with_end_of_text(packed) -> None:
     for text in ["Person 3 was born", "naïve ☃ \n\t x", "  two  spaces "]:
         ids = tokenizer(text)["input_ids"]
         assert ids[0] == tokenizer.eos_token_id == tokenizer.bos_token_id
-        assert tokenizer.decode(ids[1:]) == text
+        assert tokenizer.decode(ids[1:]) == (text if text.startswith(" ") else f" {text}")
+    assert tokenizer("Person 3")["input_ids"] == tokenizer(" Person 3")["input_ids"]
     assert tokenizer.convert_tokens_to_ids(END_OF_TEXT) == tokenizer.eos_token_id != tokenizer.pad_token_id
 
 

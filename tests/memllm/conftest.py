@@ -25,7 +25,14 @@ CODE = ["f({x}) --> g({}) --> h({y}) <!-- -->", "_READ((>>) ((a>>b)>>c>> (>>"] *
 
 
 def byte_level(texts: list[str]) -> PreTrainedTokenizerFast:
-    """The project's own kind."""
+    """As GPT-2's: what is decoded is what was encoded."""
+    tokenizer = own(texts)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+def own(texts: list[str]) -> PreTrainedTokenizerFast:
+    """The project's own kind: byte-level, with a space before what begins a text."""
     return train_tokenizer(texts, 600, 512)
 
 
@@ -73,6 +80,7 @@ def wordpiece(texts: list[str]) -> PreTrainedTokenizerFast:
 
 
 KINDS = {
+    "own": lambda: own(CORPUS),
     "byte-level": lambda: byte_level(CORPUS),
     "byte-level, code": lambda: byte_level(CORPUS + CODE),
     "unigram": lambda: unigram(CORPUS),

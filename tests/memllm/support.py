@@ -106,7 +106,7 @@ def untrained() -> CallTokens:
     """The same Llama with random weights."""
     words = ["MEM_READ(", "MEM_WRITE", "USER_ST", "USER_END", *LABELS.values()]
     tokenizer = train_tokenizer([document.text for document in PAGES] * 2 + words, 420, CONTEXT)
-    shape = Architecture(layers=2, width=64, feedforward=128, heads=4, context_length=CONTEXT)
+    shape = Architecture(layers=2, width=64, feedforward=128, heads=4, context_length=CONTEXT, induction=False)
     return CallTokens(add_call_tokens(LanguageModel(shape.build(tokenizer, seed=0), tokenizer)), spaced=True)
 
 

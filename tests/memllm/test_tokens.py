@@ -71,6 +71,8 @@ def test_text_decodes_to_itself(kind: str, call_tokens: Encoder, corpus: list[st
     tokens = call_tokens(kind)
     for text in [SPELT, *corpus]:
         decoded, expected = tokens.decode(tokens.text(text).ids), text
+        if kind == "own":
+            expected = f" {text}"
         if kind == "wordpiece":
             decoded, expected = decoded.replace(" ", ""), text.replace(" ", "")
         assert decoded == expected

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -24,27 +25,31 @@ from support import memory, page
 from transformers import MistralConfig, MistralForCausalLM
 
 from palimpsest.data.docred import write_documents, write_relations
+from palimpsest.data.prepared import PreparedData
 from palimpsest.data.world.documents import write_document
 from palimpsest.data.world.relations import LABELS
 from palimpsest.data.world.universe import Kind, Sizes, Universe
 from palimpsest.facts import Document, Entity, Fact, Mention, Query, Triple
 from palimpsest.lm.load import LanguageModel, load_lm
 from palimpsest.lm.tokenizer import train_tokenizer
+from palimpsest.memllm import training
 from palimpsest.memllm.adapters import Lora, using
 from palimpsest.memllm.examples import Example
 from palimpsest.memllm.filling import save_writes, store_gold
+from palimpsest.memllm.filtering import LanguageModelJudge
 from palimpsest.memllm.finetune import Finetuning
 from palimpsest.memllm.targets import sentence_triples
 from palimpsest.memllm.tokens import CallTokens, add_call_tokens
-from palimpsest.memllm.training import ADAPTERS, HISTORY, ExampleMaker, open_adapters, train_adapter
+from palimpsest.memllm.training import ADAPTERS, HISTORY, ExampleMaker, FinetuningData, open_adapters, train_adapter
 from palimpsest.memllm.writing import SentenceWrite
 from palimpsest.memory.exchange import read_jsonl
 
 RULES = {"skip": ["(?, country, X)", "(?, place of birth, X)"], "max_results": 4, "max_queries": 2}
 SCHEDULE = {"epochs": 1, "batch_size": 8, "tokens_per_pass": 600, "learning_rate": 0.01, "weight_decay": 0.001}
-SCHEDULE |= {"precision": "fp32", "log_every": 1, "evaluate_every": 2, "checkpoint_every": 2}
+SCHEDULE |= {"seed": 0, "precision": "fp32", "log_every": 1, "evaluate_every": 2, "checkpoint_every": 2}
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.0}
 MAX_TOKENS = 300
+CURATION = {"judge": None, "threshold": 0.5, "copies": 0}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +97,9 @@ def shown(make: ExampleMaker, example: Example, learnt: bool) -> str:
 
 def test_plain_examples_are_the_texts(make: ExampleMaker, documents: list[Document]) -> None:
     examples = make("plain", documents[:3], [])
-    assert [make.tokens.decode(example.ids[1:-1]) for example in examples] == [page.text for page in documents[:3]]
+    assert [make.tokens.decode(example.ids[1:-1]) for example in examples] == [
+        f" {page.text}" for page in documents[:3]
+    ]
     assert all(example.ids[-1] == make.tokens.end and all(example.learnt[1:]) for example in examples)
 
 
@@ -252,7 +259,7 @@ def folder(base: Path, documents: list[Document], tmp_path: Path) -> Path:
     write_documents(data / "documents/dev.json", documents[16:])
     package = "palimpsest.memllm"
     memllm = {"folder": "models/memllm", "spaced": True, "max_tokens": MAX_TOKENS, "learnt": "text and calls"}
-    memllm |= {"documents": {"read": 3, "write": 2, "plain": 1}, "dev_documents": 2}
+    memllm |= {"documents": {"read": 3, "write": 2, "plain": 1}, "dev_documents": 2, "curation": CURATION}
     memllm |= {"lora": {"_target_": f"{package}.adapters.Lora", **LORA}}
     memllm |= {"finetuning": {"_target_": f"{package}.finetune.Finetuning", **SCHEDULE}}
     params = {"memllm": memllm, "targets": RULES, "data_folder": "prepared", "base_lm": str(base)}
@@ -260,6 +267,46 @@ def folder(base: Path, documents: list[Document], tmp_path: Path) -> Path:
     YAML().dump(params, tmp_path / "params.yaml")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     return tmp_path
+
+
+def finetuning_data(folder: Path, **curation: object) -> FinetuningData:
+    params = YAML(typ="safe").load(folder / "params.yaml")
+    settings = params["memllm"] | {"curation": CURATION | curation}
+    return FinetuningData(PreparedData(folder / "prepared"), settings, RULES, params["hardware"])
+
+
+def test_examples_are_of_the_first_documents(folder: Path, make: ExampleMaker, documents: list[Document]) -> None:
+    data = finetuning_data(folder)
+    for adapter, count in {"read": 3, "write": 2, "plain": 1}.items():
+        examples, watched = data.examples(adapter, make.tokens)
+        assert examples == make(adapter, documents[:count], documents[:16])
+        assert watched == make(adapter, documents[16:18], documents[16:])
+
+
+def test_copies_are_learnt_and_stored_beside_their_documents(
+    folder: Path, make: ExampleMaker, documents: list[Document]
+) -> None:
+    data = finetuning_data(folder, copies=2)
+    assert len(data.chosen) == 9
+    assert data.chosen[::3] == documents[:3]
+    texts = {page.text for page in data.chosen}
+    assert len(texts) == 9
+    examples, _ = data.examples("write", make.tokens)
+    assert examples == make("write", data.chosen[:6], [])
+    read, _ = data.examples("read", make.tokens)
+    assert read == make("read", data.chosen, [*data.chosen, *documents[3:16]])
+    assert read != make("read", data.chosen, documents[:16])  # which know nothing of the copies
+
+
+@pytest.mark.parametrize(("threshold", "kept"), [(0.0, True), (1.1, False)])
+def test_a_judge_decides_which_facts_are_learnt(
+    folder: Path, base: Path, documents: list[Document], threshold: float, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "LanguageModelJudge", partial(LanguageModelJudge, examples=()))
+    data = finetuning_data(folder, judge=str(base), threshold=threshold)
+    assert [page.text for page in data.chosen] == [page.text for page in documents[:3]]
+    assert [bool(page.facts) for page in data.chosen] == [kept] * 3
+    assert not kept or [page.facts for page in data.chosen] == [page.facts for page in documents[:3]]
 
 
 @pytest.mark.slow

@@ -14,11 +14,13 @@ PADDING = "<|padding|>"
 def train_tokenizer(texts: Iterable[str], vocabulary: int, context_length: int) -> PreTrainedTokenizerFast:
     """Learn ``vocabulary`` tokens from ``texts``.
 
+    A space is put before a text that begins with none, so that a name has the same tokens wherever it stands.
+
     The end-of-text token also begins every text, as in training, where it stands between texts; padding is a token of
     its own.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,

@@ -8,16 +8,20 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from palimpsest.lm.descent import Descent, Log, Row, descend
+from palimpsest.lm.induction import add_induction_heads
 from palimpsest.lm.loss import linear_cross_entropy
 from palimpsest.lm.packing import PADDING, PackedTexts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """The shape of a Llama-style decoder (RMSNorm, rotary positions, SwiGLU, tied embeddings, no biases)."""
+    """The shape of a Qwen2 decoder: RMSNorm, rotary positions, SwiGLU, tied embeddings, biases in queries and keys.
+
+    ``induction`` gives it heads that copy from the start (see :mod:`palimpsest.lm.induction`).
+    """
 
     layers: int
     width: int
@@ -25,10 +29,11 @@ class Architecture:
     heads: int
     context_length: int
     attention: str = "sdpa"
+    induction: bool = True
 
-    def build(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+    def build(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
         """A model with random weights, the same for the same seed."""
-        config = LlamaConfig(
+        config = Qwen2Config(
             vocab_size=len(tokenizer),
             hidden_size=self.width,
             intermediate_size=self.feedforward,
@@ -44,7 +49,10 @@ class Architecture:
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return LlamaForCausalLM(config)
+            model = Qwen2ForCausalLM(config)
+        if self.induction:
+            add_induction_heads(model, torch.Generator().manual_seed(seed))
+        return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +80,7 @@ class Schedule(Descent):
 
 
 def train_lm(
-    model: LlamaForCausalLM,
+    model: Qwen2ForCausalLM,
     train: PackedTexts,
     dev: PackedTexts,
     schedule: Schedule,
@@ -109,7 +117,7 @@ def train_lm(
     )
 
 
-def batch_loss(model: LlamaForCausalLM, batch: Tensor, schedule: Schedule) -> Tensor:
+def batch_loss(model: Qwen2ForCausalLM, batch: Tensor, schedule: Schedule) -> Tensor:
     """Mean next-token loss of windows (B, T + 1), in nats; padding is neither read nor predicted."""
     targets = batch[:, 1:].flatten()
     wanted = targets != PADDING
@@ -120,7 +128,7 @@ def batch_loss(model: LlamaForCausalLM, batch: Tensor, schedule: Schedule) -> Te
 
 
 @torch.no_grad()
-def evaluate(model: LlamaForCausalLM, windows: PackedTexts, schedule: Schedule) -> float:
+def evaluate(model: Qwen2ForCausalLM, windows: PackedTexts, schedule: Schedule) -> float:
     """Mean loss over all windows, in nats a token; a batch counts by its tokens."""
     total = sum(
         batch_loss(model, batch.to(model.device), schedule).item() * int((batch[:, 1:] != PADDING).sum())
@@ -129,7 +137,7 @@ def evaluate(model: LlamaForCausalLM, windows: PackedTexts, schedule: Schedule) 
     return total / windows.predicted
 
 
-def _optimizers(model: LlamaForCausalLM, schedule: Schedule) -> list[torch.optim.Optimizer]:
+def _optimizers(model: Qwen2ForCausalLM, schedule: Schedule) -> list[torch.optim.Optimizer]:
     inner = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
     known = {id(weight) for weight in inner}
     outer = [weight for weight in model.parameters() if id(weight) not in known]

@@ -70,10 +70,9 @@ def filter_documents(
     documents: Iterable[Document], labels: Mapping[str, str], judge: Judge, *, threshold: float = 0.5
 ) -> Filtered:
     """Filter documents one by one; see :func:`filter_document`."""
-    documents = list(documents)
-    filtered = [filter_document(document, labels, judge, threshold=threshold) for document in documents]
-    facts, kept = (sum(len(document.facts) for document in group) for group in (documents, filtered))
-    return Filtered(filtered, facts, kept)
+    pairs = [(page, filter_document(page, labels, judge, threshold=threshold)) for page in documents]
+    facts, kept = (sum(len(pair[part].facts) for pair in pairs) for part in (0, 1))
+    return Filtered([filtered for _, filtered in pairs], facts, kept)
 
 
 def filter_document(document: Document, labels: Mapping[str, str], judge: Judge, *, threshold: float = 0.5) -> Document:

@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 from palimpsest.data.prepared import PreparedData
 from palimpsest.lm.base import open_base_lm
 from palimpsest.memllm.tokens import CallTokens, add_call_tokens
-from palimpsest.memllm.training import ADAPTERS, ExampleMaker, train_adapter
+from palimpsest.memllm.training import ADAPTERS, FinetuningData, train_adapter
 from palimpsest.pipeline import project, tracking
 
 
@@ -33,16 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     state = PartialState(cpu=hardware["device"] == "cpu")
     lm = add_call_tokens(open_base_lm(project.section("base_lm"), **hardware | {"device": str(state.device)}))
     prepared = PreparedData(Path(project.section("data_folder")))
-    make = ExampleMaker(
-        tokens=CallTokens(lm, memllm["spaced"]),
-        labels=prepared.relations,
-        targets=project.section("targets"),
-        max_tokens=memllm["max_tokens"],
-        learnt=memllm["learnt"],
-    )
-    train, dev = prepared.documents("train"), prepared.documents("dev")
-    examples = make(adapter, train[: memllm["documents"][adapter]], train)
-    held_out = make(adapter, dev[: memllm["dev_documents"]], dev)
+    data = FinetuningData(prepared, memllm, project.section("targets"), hardware)
+    examples, held_out = data.examples(adapter, CallTokens(lm, memllm["spaced"]))
     lora, schedule, folder = instantiate(memllm["lora"]), instantiate(memllm["finetuning"]), Path(memllm["folder"])
     settings = project.section("tracking") | ({} if state.is_main_process else {"mode": "disabled"})
     with tracking.start(**settings, name=f"memllm_{adapter}", config=memllm) as run:

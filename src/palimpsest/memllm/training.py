@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,11 +13,15 @@ import pandas as pd
 from accelerate import PartialState
 from tqdm import tqdm
 
+from palimpsest.data.prepared import PreparedData
 from palimpsest.facts import Document
+from palimpsest.lm.base import open_base_lm
 from palimpsest.lm.descent import Log
 from palimpsest.lm.load import LanguageModel
 from palimpsest.memllm.adapters import Lora, attach_adapter, load_adapters, save_adapter
+from palimpsest.memllm.counterfactual import augment
 from palimpsest.memllm.examples import Example, Learnt, plain_example, read_examples, write_examples
+from palimpsest.memllm.filtering import LanguageModelJudge, filter_documents
 from palimpsest.memllm.finetune import Finetuning, finetune
 from palimpsest.memllm.targets import AnswerCounts, read_targets
 from palimpsest.memllm.tokens import CallTokens
@@ -65,6 +70,70 @@ class ExampleMaker:
 
     def _limited(self, answers: AnswerCounts) -> Any:
         return lambda queries: answers.answers(queries)[: self.targets["max_results"]]
+
+
+@dataclass(frozen=True)
+class FinetuningData:
+    """What adapters learn from, and what they are watched on, as the parameters say.
+
+    Args:
+        prepared: its documents are used, ``train`` and ``dev``.
+        settings: the section ``memllm`` of the parameters. Of ``curation``: ``judge``, a language model by name or
+            folder, says which sentences support a fact, and facts that none supports are dropped (``null`` keeps all,
+            for annotations by people); ``threshold`` is of its probability; ``copies`` counterfactual copies follow
+            each document.
+        targets: the section ``targets``.
+        hardware: where the judge runs.
+    """
+
+    prepared: PreparedData
+    settings: Mapping[str, Any]
+    targets: Mapping[str, Any]
+    hardware: Mapping[str, Any]
+
+    @cached_property
+    def train(self) -> list[Document]:
+        """All annotated documents of the training split."""
+        return self.prepared.documents("train")
+
+    @cached_property
+    def dev(self) -> list[Document]:
+        """All of the dev split."""
+        return self.prepared.documents("dev")
+
+    @property
+    def most(self) -> int:
+        """How many training documents the adapter that learns from most is given."""
+        return max(self.settings["documents"].values())
+
+    @cached_property
+    def chosen(self) -> list[Document]:
+        """So many, curated."""
+        return self._curated(self.train[: self.most])
+
+    def examples(self, adapter: Adapter, tokens: CallTokens) -> tuple[list[Example], list[Example]]:
+        """Training and dev examples of an adapter."""
+        make = ExampleMaker(
+            tokens=tokens,
+            labels=self.prepared.relations,
+            targets=self.targets,
+            max_tokens=self.settings["max_tokens"],
+            learnt=self.settings["learnt"],
+        )
+        count = self.settings["documents"][adapter] * (1 + self.settings["curation"]["copies"])
+        chosen, watched = self.chosen[:count], self.dev[: self.settings["dev_documents"]]
+        return make(adapter, chosen, [*self.chosen, *self.train[self.most :]]), make(adapter, watched, self.dev)
+
+    def _curated(self, documents: list[Document]) -> list[Document]:
+        rules = self.settings["curation"]
+        if rules["judge"] is not None:
+            judge = LanguageModelJudge(open_base_lm(rules["judge"], **self.hardware))
+            pages = tqdm(documents, desc="judging", unit=" documents", mininterval=1)
+            labels, threshold = self.prepared.relations, rules["threshold"]
+            documents = filter_documents(pages, labels, judge, threshold=threshold).documents
+        copies = rules["copies"]
+        changed = list(augment(documents, copies, self.settings["finetuning"]["seed"]))
+        return [page for at, own in enumerate(documents) for page in (own, *changed[at * copies :][:copies])]
 
 
 def train_adapter(

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from palimpsest.data import counterfact, docred, text, zsre
 from palimpsest.data.prepared import PreparedData
-from palimpsest.data.world.corpus import Corpus, Fame, sample_documents
+from palimpsest.data.world.corpus import Corpus, Fame, interleave, sample_documents
 from palimpsest.data.world.edits import EditWriter, Statement, functional_facts
 from palimpsest.data.world.names import mix
 from palimpsest.data.world.relations import LABELS, Kind
@@ -40,15 +40,18 @@ def build_world(
     Args:
         folder: where the files go.
         seed: fixes every name, fact and sentence.
-        realms: sizes of the realms ``train``, ``dev`` and ``test``, which share no named entity.
+        realms: sizes of the realms ``train``, ``rare``, ``dev`` and ``test``, which share no named entity. Of ``rare``
+            the training text tells little; it has many of every kind, so that a name cannot be guessed by its kind.
         peak: by kind, how many documents of the training text are about the most famous entities.
         knee: by kind, the rank at which it is half as many (see :class:`~palimpsest.data.world.corpus.Fame`);
             entities before it are called famous.
         reach: from rank ``reach * knee`` on no document of the training text is about an entity.
         questions: the share of chunks of the training text that are lines of questions and answers.
-        documents: how many annotated documents a split has. ``train`` are about little-known entities of the
-            training realm (a memory is to be used where the model does not know), ``seen`` about famous ones, ``dev``
-            and ``test`` about entities of their own realms. ``text`` counts the unread chunks of the dev text.
+        documents: how many annotated documents a split has. ``train`` are about entities of the realm ``rare`` (a
+            memory is to be used where the model does not know), ``seen`` about famous ones of ``train``, ``dev`` and
+            ``test`` about entities of their own realms. ``text`` counts the unread chunks of the dev text, ``restated``
+            those documents of the training text that are about entities of ``rare`` and state everything twice: what
+            is said again can only be copied, so from them a model learns to copy.
         edits: how many edits and questions ``dev`` and ``test`` have at the most; both are about facts of entities
             that the training text tells of, first the famous, and no subject is in both.
         recall: how many facts are asked before any edit, per realm: first those of famous entities, then of others.
@@ -61,11 +64,13 @@ def build_world(
 
     corpus = Corpus(train, fame, mix(seed, 100))
     chunks = (corpus.chunk(index, questions) for index in range(corpus.length))
-    text.write_chunks(data.path("text", "train"), _bar(chunks, corpus.length, "training text"))
+    restated = sample_documents(universe.realms["rare"], fame, documents["restated"], mix(seed, 102), restated=True)
+    mixed = interleave(chunks, corpus.length, (page.text for page in restated), documents["restated"])
+    text.write_chunks(data.path("text", "train"), _bar(mixed, corpus.length + documents["restated"], "training text"))
     unread = Corpus(train, fame, mix(seed, 101))
     text.write_chunks(data.path("text", "dev"), (unread.chunk(i, questions) for i in range(documents["text"])))
 
-    sources = {"train": ("train", False), "seen": ("train", True), "dev": ("dev", None), "test": ("test", None)}
+    sources = {"train": ("rare", False), "seen": ("train", True), "dev": ("dev", False), "test": ("test", False)}
     for number, (split, (source, famous)) in enumerate(sources.items()):
         pages = sample_documents(universe.realms[source], fame, documents[split], mix(seed, 110 + number), famous)
         docred.write_documents(data.path("documents", split), _bar(pages, documents[split], f"{split} documents"))

@@ -78,21 +78,29 @@ class Corpus:
         return write_document(self.realm, main, rng).text
 
 
-def sample_documents(realm: Realm, fame: Fame, count: int, seed: int, famous: bool | None = None) -> Iterator[Document]:
-    """``count`` documents about entities drawn evenly from a realm.
+def sample_documents(
+    realm: Realm, fame: Fame, count: int, seed: int, famous: bool = False, restated: bool = False
+) -> Iterator[Document]:
+    """``count`` documents about entities drawn evenly from a realm, which may be ``restated``.
 
-    ``famous`` restricts them to ranks before (True) or after (False) the knee, in proportion to the kinds' knees or
-    sizes; None takes all.
+    ``famous`` restricts them to ranks before the knee; kinds come in proportion to their knees then, or their sizes.
     """
     pools = {}
     for kind, knee in fame.knee.items():
         size = realm.sizes.of(kind)
-        knee = min(knee, size)
-        first, last = {True: (0, knee), False: (knee, size), None: (0, size)}[famous]
-        if last > first:
-            pools[kind] = (first, last)
-    kinds, weights = list(pools), [last - first for first, last in pools.values()]
+        pools[kind] = min(knee, size) if famous else size
+    kinds, weights = list(pools), list(pools.values())
     for index in range(count):
         rng = Random(mix(seed, 3, index))
-        first, last = pools[kind := rng.choices(kinds, weights)[0]]
-        yield write_document(realm, realm.thing(kind, rng.randrange(first, last)), rng)
+        kind = rng.choices(kinds, weights)[0]
+        yield write_document(realm, realm.thing(kind, rng.randrange(pools[kind])), rng, restated)
+
+
+def interleave(ours: Iterator[str], many: int, theirs: Iterator[str], few: int) -> Iterator[str]:
+    """Two sequences of known lengths, each in its order, spread evenly through one another."""
+    given = 0
+    for index in range(many):
+        yield next(ours)
+        while given < few * (index + 1) // many:
+            yield next(theirs)
+            given += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from palimpsest.data.world.relations import DOCRED_TYPE, Kind, Relation, Template
@@ -11,6 +12,7 @@ from palimpsest.facts import Document, Entity, Fact, Mention
 SENTENCES = (5, 10)
 ASIDE = 0.15  # probability that a fact about the main entity is followed by one about its object
 FILLER = 0.06  # probability that a sentence is followed by one that states nothing
+RESTATED_AT_ONCE = 0.5  # of the documents that state everything twice; the others start over
 PRONOUN, ALIAS = 0.25, 0.12  # how an entity is mentioned again; otherwise by its full name
 
 FILLERS = tuple(
@@ -30,16 +32,25 @@ FILLERS = tuple(
 )
 
 Statement = tuple[Thing, Relation, Thing]
+Say = Callable[[Statement, Random], None]
 
 
-def write_document(realm: Realm, main: Thing, rng: Random) -> Document:
-    """A document of 5 to 10 sentences about ``main``; the annotations list exactly what the sentences state."""
+def write_document(realm: Realm, main: Thing, rng: Random, restated: bool = False) -> Document:
+    """A document of 5 to 10 sentences about ``main``; the annotations list exactly what the sentences state.
+
+    One that is ``restated`` says everything twice and is twice as long: in two wordings, or once in words and once as a
+    record, *subject | relation | object*.
+    """
     page = _Page(realm, main)
     count = rng.randint(*SENTENCES)
-    for statement in _plan(realm, main, rng, count):
+    statements = _plan(realm, main, rng, count)
+    plan: list[tuple[Statement, Say]] = [(statement, page.state) for statement in statements]
+    if restated:
+        count, plan = 2 * count, _twice(page, statements, rng)
+    for statement, say in plan:
         if len(page.sentences) == count:
             break
-        page.state(statement, rng)
+        say(statement, rng)
         if len(page.sentences) < count and rng.random() < FILLER:
             page.fill(rng)
     while len(page.sentences) < SENTENCES[0]:
@@ -74,6 +85,16 @@ def _plan(realm: Realm, main: Thing, rng: Random, count: int) -> list[Statement]
     return plan[:count]
 
 
+def _twice(page: _Page, statements: list[Statement], rng: Random) -> list[tuple[Statement, Say]]:
+    """Each statement again: at once, or all of them in the end, in another order."""
+    forms: list[tuple[Say, Say]] = [(page.state, page.state), (page.state, page.record), (page.record, page.state)]
+    first, second = rng.choice(forms)
+    if rng.random() < RESTATED_AT_ONCE:
+        return [(statement, say) for statement in statements for say in (first, second)]
+    again = rng.sample(statements, len(statements))
+    return [(statement, first) for statement in statements] + [(statement, second) for statement in again]
+
+
 def _aside(realm: Realm, subject: Thing, rng: Random, said: list[Statement]) -> list[Statement]:
     """At most one fact about ``subject`` that has not been said, in either direction."""
     pairs = {frozenset((head, tail)) for head, _, tail in said}
@@ -93,14 +114,27 @@ class _Page:
         self.sentences: list[tuple[str, ...]] = []
         self.entities: dict[Thing, int] = {}
         self.mentions: list[list[Mention]] = []
-        self.facts: list[Fact] = []
+        self.wordings: dict[tuple[Thing, str, Thing], dict[str, int]] = {}  # of each fact, each in its sentence
         self.topic: Thing | None = None  # whom a pronoun would mean: the subject of the last sentence
 
     def state(self, statement: Statement, rng: Random) -> None:
+        """State a fact in words that it has not been stated in yet."""
         subject, relation, thing = statement
-        self._write(rng.choice(relation.statements), subject, thing, rng)
-        evidence = (len(self.sentences) - 1,)
-        self.facts.append(Fact(self.entities[subject], relation.pid, self.entities[thing], evidence))
+        wordings = self.wordings.setdefault((subject, relation.pid, thing), {})
+        template = rng.choice([template for template in relation.statements if template.text not in wordings])
+        wordings[template.text] = len(self.sentences)
+        self._write(template, subject, thing, rng)
+
+    def record(self, statement: Statement, rng: Random) -> None:
+        """State a fact without words."""
+        subject, relation, thing = statement
+        name, row = self.realm.universe.name, list[str]()
+        self._mention(subject, name(subject), row)
+        row += ["|", *relation.label.split(), "|"]
+        self._mention(thing, name(thing), row)
+        wordings = self.wordings.setdefault((subject, relation.pid, thing), {})
+        wordings["record"] = len(self.sentences)
+        self.sentences.append((*row, "."))
 
     def fill(self, rng: Random) -> None:
         self._write(rng.choice(FILLERS), self.main, None, rng)
@@ -110,8 +144,11 @@ class _Page:
             Entity(tuple(mentions), DOCRED_TYPE[thing.kind])
             for thing, mentions in zip(self.entities, self.mentions, strict=True)
         )
-        title = self.realm.universe.name(self.main)
-        return Document(title, tuple(self.sentences), entities, tuple(self.facts))
+        facts = tuple(
+            Fact(self.entities[head], relation, self.entities[tail], tuple(wordings.values()))
+            for (head, relation, tail), wordings in self.wordings.items()
+        )
+        return Document(self.realm.universe.name(self.main), tuple(self.sentences), entities, facts)
 
     def _write(self, template: Template, subject: Thing, thing: Thing | None, rng: Random) -> None:
         out: list[str] = []

@@ -17,7 +17,7 @@ from palimpsest.data.world.relations import BY_PID, Kind, Relation
 
 NAMED = tuple(kind for kind in Kind if kind not in (Kind.CONCEPT, Kind.DATE, Kind.YEAR, Kind.NUMBER))
 FAMILY = 4  # people come in families of four: members 0 and 1 may be married, 2 and 3 may be their children
-CONTINENTS = 4
+COUNTRIES_A_CONTINENT, CONTINENTS = 6, 4  # there are at least four
 FOUNDERS_SHARE = 0.25  # of the most famous people, who found companies, write books and govern cities
 PLATEAU = 8  # ranks over which fame is about even
 CONCEPTS = names.OCCUPATIONS + names.GENRES + names.INDUSTRIES + (names.PUBLISHING,)
@@ -56,7 +56,8 @@ class Sizes:
         counts = {
             Kind.COUNTRY: self.countries, Kind.LANGUAGE: self.countries, Kind.CITY: self.cities,
             Kind.COMPANY: self.companies, Kind.UNIVERSITY: self.universities, Kind.PERSON: self.people,
-            Kind.BOOK: self.books, Kind.CONTINENT: CONTINENTS,
+            Kind.BOOK: self.books,
+            Kind.CONTINENT: max(CONTINENTS, self.countries // COUNTRIES_A_CONTINENT),
         }  # fmt: skip
         return counts[kind]
 
@@ -230,7 +231,7 @@ class Realm:
     def _country(self, country: Thing) -> Iterator[tuple[str, Thing]]:
         yield "P36", self.thing(Kind.CITY, self.rank(country))
         yield "P37", self.language_of(country)
-        yield "P30", self.thing(Kind.CONTINENT, self._hash(country, 60) % CONTINENTS)
+        yield "P30", self.thing(Kind.CONTINENT, self._hash(country, 60) % self.sizes.of(Kind.CONTINENT))
 
     def _company(self, company: Thing) -> Iterator[tuple[str, Thing]]:
         yield "P159", self.draw(Kind.CITY, self._hash(company, 70))
