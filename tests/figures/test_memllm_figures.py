@@ -112,7 +112,8 @@ def test_training_curves_show_both_losses_of_each_adapter() -> None:
 @pytest.fixture(scope="module")
 def tokens() -> CallTokens:
     tokenizer = train_tokenizer(["Dawn & <b>Dusk</b> was written by Ann Lee."], 300, 64)
-    model = Architecture(layers=1, width=8, feedforward=8, heads=1, context_length=64, induction=False).build(tokenizer, seed=0)
+    shape = Architecture(layers=1, width=8, feedforward=8, heads=1, context_length=64, induction=False)
+    model = shape.build(tokenizer, seed=0)
     return CallTokens(add_call_tokens(LanguageModel(model, tokenizer)), spaced=True)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from palimpsest.data.prepared import PreparedData
 from palimpsest.data.text import write_chunks
@@ -46,6 +47,9 @@ def test_trained_saved_opened_and_used(data: PreparedData, tmp_path: Path) -> No
     assert lm.context_length == 64
     right, wrong = score_targets(lm, ["Person 31 was born in"] * 2, ["City 1", "Person 1"])
     assert right.logprob > wrong.logprob + 1
+    saved = Tokenizer.from_file(str(folder / "tokenizer.json"))  # which AutoTokenizer would take for a Qwen2's
+    for text in ["Person 31 was born in City 1.", "It counts 150,000 souls."]:
+        assert lm.encode([text]) == [saved.encode(text, add_special_tokens=False).ids]
 
 
 def test_a_pretrained_model_is_adopted_by_name_or_folder(

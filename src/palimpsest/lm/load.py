@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ def load_lm(
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         if not _is_causal(config):
             raise ValueError(f"{'/'.join(config.architectures or [config.model_type])} is not a causal language model")
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
+        tokenizer = _load_tokenizer(name)
         model, info = AutoModelForCausalLM.from_pretrained(
             name, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
@@ -189,6 +190,13 @@ def _is_causal(config: Any) -> bool:
     stated = config.architectures or []
     known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     return config.model_type in known and (not stated or not set(known.values()).isdisjoint(stated))
+
+
+def _load_tokenizer(name: str) -> Any:
+    """The tokenizer as it was saved: AutoTokenizer would make a Qwen2's own of any that lies beside a Qwen2."""
+    generic = get_tokenizer_config(name).get("tokenizer_class") == PreTrainedTokenizerFast.__name__
+    loader = PreTrainedTokenizerFast if generic else AutoTokenizer
+    return loader.from_pretrained(name, use_fast=True, trust_remote_code=False)
 
 
 def _tokenizer_adds_bos(tokenizer: Any) -> bool:
