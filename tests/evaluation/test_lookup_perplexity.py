@@ -99,8 +99,8 @@ def test_pages_know_what_could_be_looked_up_and_where(pages: Pages, tokens: Call
             (Query("country", subject=book),),
         ]
         assert [tokens.decode(text.ids[: call.place]).rstrip() for call in calls] == [
-            f"{book} is by",
-            f"{book} is by {person}. {book} is from",
+            f" {book} is by",
+            f" {book} is by {person}. {book} is from",
         ]
 
 

@@ -135,9 +135,9 @@ def test_learnt_parts_of_examples_are_shaded(tokens: CallTokens) -> None:
     written = "({MEM_WRITE--> <b Dawn>> author>> Ann})"
     parts = re.findall(r'<span style="(.*?)">(.*?)</span>', first, re.DOTALL)
     assert [(style, unescape(part)) for style, part in parts] == [
-        (READ_ONLY, "Dawn & <b>Dusk</b> was"),
+        (READ_ONLY, " Dawn & <b>Dusk</b> was"),
         (LEARNT, written),
-        (READ_ONLY, "Dawn & <b>Dusk</b> was"),
+        (READ_ONLY, " Dawn & <b>Dusk</b> was"),
     ]
     assert plain(second) == written
     assert "<b" not in first + second

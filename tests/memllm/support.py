@@ -9,14 +9,15 @@ from hashlib import sha256
 
 import numpy as np
 import torch
+from tokenizers import pre_tokenizers
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest.facts import Document, Entity, Fact, Mention, Query, Triple
 from palimpsest.lm.batching import padded
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.tokenizer import train_tokenizer
-from palimpsest.lm.train import Architecture
 from palimpsest.memllm.examples import Example, PlannedCall, planned_calls, read_examples, write_examples
 from palimpsest.memllm.targets import AnswerCounts, read_targets
 from palimpsest.memllm.tokens import CallTokens, add_call_tokens
@@ -105,9 +106,26 @@ def trained(steps: int) -> CallTokens:
 def untrained() -> CallTokens:
     """The same Llama with random weights."""
     words = ["MEM_READ(", "MEM_WRITE", "USER_ST", "USER_END", *LABELS.values()]
-    tokenizer = train_tokenizer([document.text for document in PAGES] * 2 + words, 420, CONTEXT)
-    shape = Architecture(layers=2, width=64, feedforward=128, heads=4, context_length=CONTEXT, induction=False)
-    return CallTokens(add_call_tokens(LanguageModel(shape.build(tokenizer, seed=0), tokenizer)), spaced=True)
+    texts = [document.text for document in PAGES] * 2 + words
+    tokenizer = train_tokenizer(texts, 420, CONTEXT)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = tokenizer.train_new_from_iterator(texts, 420, show_progress=False)  # as GPT-2's
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    return CallTokens(add_call_tokens(LanguageModel(model, tokenizer)), spaced=True)
 
 
 def fit(lm: LanguageModel, examples: Sequence[Example], steps: int) -> None:
