@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest.data.docred import read_documents, read_relations
@@ -269,6 +270,7 @@ def documents(samples: Path, labels: dict[str, str]) -> list[Document]:
 @pytest.fixture(scope="module")
 def real_tokens(documents: list[Document]) -> CallTokens:
     tokenizer = train_tokenizer((document.text for document in documents), 2000, 2048)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # as GPT-2's
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes))
     return CallTokens(add_call_tokens(LanguageModel(model, tokenizer)), spaced=True)
