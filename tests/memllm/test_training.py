@@ -283,6 +283,14 @@ def test_examples_are_of_the_first_documents(folder: Path, make: ExampleMaker, d
         assert watched == make(adapter, documents[16:18], documents[16:])
 
 
+def test_null_takes_all_documents(folder: Path, make: ExampleMaker, documents: list[Document]) -> None:
+    data = finetuning_data(folder)
+    settings = data.settings | {"documents": dict.fromkeys(ADAPTERS), "dev_documents": None}  # as at the paper's scale
+    examples, watched = replace(data, settings=settings).examples("read", make.tokens)
+    assert examples == make("read", documents[:16], documents[:16])
+    assert watched == make("read", documents[16:], documents[16:])
+
+
 def test_copies_are_learnt_and_stored_beside_their_documents(
     folder: Path, make: ExampleMaker, documents: list[Document]
 ) -> None:

@@ -104,7 +104,7 @@ class FinetuningData:
     @property
     def most(self) -> int:
         """How many training documents the adapter that learns from most is given."""
-        return max(self.settings["documents"].values())
+        return max(map(self._count, self.settings["documents"]))
 
     @cached_property
     def chosen(self) -> list[Document]:
@@ -120,9 +120,13 @@ class FinetuningData:
             max_tokens=self.settings["max_tokens"],
             learnt=self.settings["learnt"],
         )
-        count = self.settings["documents"][adapter] * (1 + self.settings["curation"]["copies"])
+        count = self._count(adapter) * (1 + self.settings["curation"]["copies"])
         chosen, watched = self.chosen[:count], self.dev[: self.settings["dev_documents"]]
         return make(adapter, chosen, [*self.chosen, *self.train[self.most :]]), make(adapter, watched, self.dev)
+
+    def _count(self, adapter: Adapter) -> int:
+        wanted = self.settings["documents"][adapter]
+        return len(self.train) if wanted is None else int(wanted)
 
     def _curated(self, documents: list[Document]) -> list[Document]:
         rules = self.settings["curation"]
