@@ -1,6 +1,6 @@
 """Run all benchmarks, or those named, and write their figures into ``results/metrics/bench.json``.
 
-``python -m benchmarks [memllm memory scoring world …]``. Figures of benchmarks that are not run stay as they are.
+``python -m benchmarks [larimar memllm memory scoring world …]``. Figures of benchmarks that are not run stay.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import memllm, memory, scoring, world
+from benchmarks import larimar, memllm, memory, scoring, world
 from palimpsest.pipeline import project
 from palimpsest.pipeline.results import read_metrics, write_metrics
 
 BENCHMARKS: dict[str, Callable[[], dict[str, float]]] = {
+    "larimar": larimar.run,
     "memllm": memllm.run,
     "memory": memory.run,
     "scoring": scoring.run,
