@@ -23,7 +23,7 @@ from palimpsest.lm.train import Architecture
 from palimpsest.memllm.examples import PlannedCall
 from palimpsest.memllm.filling import store_gold
 from palimpsest.memllm.lookup import Lookup
-from palimpsest.memllm.perplexity import Gold, ScoredCall
+from palimpsest.memllm.perplexity import Gold, Reading, ScoredCall
 from palimpsest.memllm.tokens import CallTokens, add_call_tokens
 from palimpsest.memory import FunctionEmbedder, Thresholds, TripleMemory
 
@@ -116,7 +116,8 @@ def test_losses_without_memory_are_the_models(pages: Pages, tokens: CallTokens) 
 def test_losses_with_memory_are_of_the_same_tokens(
     setting: str, pages: Pages, tokens: CallTokens, lookup: Lookup
 ) -> None:
-    rows, calls = evaluation.with_memory(tokens.lm, tokens, pages, lookup, setting, window=64)
+    reading = Reading(lookup.names, evaluation.READS[setting])
+    rows, calls = evaluation.with_memory(tokens.lm, tokens, pages, {setting: reading}, window=64)
     alone = evaluation.without_memory(tokens.lm, pages, "no memory", window=64)
     assert rows[["document", "tokens", "n"]].equals(alone[["document", "tokens", "n"]])
     assert set(rows["split"]) == set(calls["setting"]) == {setting}

@@ -1,0 +1,1 @@
+"""Methods that change what a language model says, behind one interface: :class:`palimpsest.editors.editor.Editor`."""

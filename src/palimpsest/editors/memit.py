@@ -1,0 +1,132 @@
+"""MEMIT: many facts at once, spread over several MLPs (Meng et al. 2023, arXiv 2210.07229).
+
+For each fact a hidden state z at the subject's last token after the last edited block makes the model say the new
+answer. From the first edited layer to the last, each writes an equal part of what is still missing (section 4.3),
+
+    R = (Z − H) / (layers left),    Δ = R Kᵀ (λ C + K Kᵀ)⁻¹    (eq. 14),
+
+with the facts' keys K (F, N) and residuals R (D, N) as columns: least squares between the new facts and ordinary keys,
+of which λ says how much they count. Here facts are rows, and the inverse is written as in
+
+    Kᵀ (λ C + K Kᵀ)⁻¹ = (λ I + Kᵀ C⁻¹ K)⁻¹ Kᵀ C⁻¹,
+
+which needs nothing larger than N × N but the factor of C that is there already, and shows what MEMIT is for one fact in
+one layer: ROME's update times s / (λ + s), with s = k*ᵀ C⁻¹ k*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from palimpsest.editors.statistics import SecondMoment, second_moments
+from palimpsest.editors.values import (
+    Request,
+    ValueSettings,
+    current_values,
+    draw_prefixes,
+    find_changes,
+    mean_keys,
+    prepare,
+)
+from palimpsest.editors.weights import Block, WeightEditor, choose_blocks
+from palimpsest.facts import Edit
+from palimpsest.lm.load import LanguageModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeSettings(ValueSettings):
+    """Settings of methods that edit a range of layers, with MEMIT's defaults for the search (25 steps, clamp 0.75 and 5
+    prefixes instead of ROME's).
+
+    Attributes:
+        layers: which MLPs are edited, ascending and counted from 0 (13 to 17 in GPT-2 XL, 3 to 8 in GPT-J).
+    """
+
+    layers: Sequence[int]
+    steps: int = 25
+    clamp: float = 0.75
+    prefixes: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.layers or list(self.layers) != sorted(set(self.layers)):
+            raise ValueError(f"expected layers in ascending order, got {self.layers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemitSettings(RangeSettings):
+    """MEMIT's settings.
+
+    Attributes:
+        covariance_weight: λ, how many facts ordinary text counts for (15,000 in GPT-J, 20,000 in GPT-2 XL).
+    """
+
+    covariance_weight: float = 15_000
+
+
+class Memit(WeightEditor):
+    """Edits add up; those of one call are solved for together.
+
+    Args:
+        corpus: texts like those that the model has learnt from, for C and for the prefixes.
+        cache: a folder for C; None computes it.
+
+    Raises:
+        ModelError: no down projection was found.
+        ValueError: there is no such layer, or the corpus is too small.
+    """
+
+    def __init__(
+        self, lm: LanguageModel, *, corpus: Sequence[str], settings: MemitSettings, cache: Path | None = None
+    ) -> None:
+        self.blocks = choose_blocks(lm.model, settings.layers)
+        super().__init__(lm, [block.weight_name for block in self.blocks])
+        self.settings = settings
+        self.prefixes = draw_prefixes(corpus, settings.prefixes, settings.prefix_words, settings.seed)
+        moments = second_moments(
+            lm, corpus, self.blocks, per_feature=settings.per_feature, seed=settings.seed, cache=cache
+        )
+        self.moments = [SecondMoment(moment) for moment in moments]
+
+    def apply(self, edits: Sequence[Edit]) -> None:
+        """Make the edits. Raises ValueError for one that cannot be made, and then makes none."""
+        requests = prepare(self.lm, edits, self.prefixes)
+        if requests:
+            with self.kept.all_or_nothing():
+                spread(self.lm, requests, self.blocks, self.settings, self._update)
+
+    def _update(self, number: int, keys: Tensor, residuals: Tensor) -> Tensor:
+        return least_squares(self.moments[number], keys, residuals, self.settings.covariance_weight)
+
+
+def spread(
+    lm: LanguageModel,
+    requests: Sequence[Request],
+    blocks: Sequence[Block],
+    settings: RangeSettings,
+    update: Callable[[int, Tensor, Tensor], Tensor],
+) -> None:
+    """Write facts into several layers, each the part that falls to it, given what those before it have achieved.
+
+    Args:
+        update: gets the number of the block in the range, keys (N, F) and residuals (N, D), and returns Δ (D, F).
+    """
+    last = blocks[-1].name
+    wanted = current_values(lm, requests, last) + find_changes(lm, requests, last, settings)  # z
+    for number, block in enumerate(blocks):
+        [keys] = mean_keys(lm, requests, [block])
+        missing = wanted - current_values(lm, requests, last)
+        block.assign(block.matrix.double() + update(number, keys, missing.double() / (len(blocks) - number)))
+
+
+def least_squares(moment: SecondMoment, keys: Tensor, residuals: Tensor, weight: float) -> Tensor:
+    """Δ (D, F) of MEMIT's eq. 14 for keys (N, F) and residuals (N, D), with λ = ``weight``; in double precision."""
+    directions = moment.solve(keys)  # rows are C⁻¹ k
+    gram = keys.double() @ directions.T  # (N, N)
+    gram.diagonal().add_(weight)
+    return residuals.double().T @ torch.linalg.solve(gram, directions)

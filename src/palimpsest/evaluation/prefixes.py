@@ -1,0 +1,71 @@
+"""The distracting prefix: CounterFact's paraphrases have an unrelated sentence before them (ROME, arXiv 2202.05262).
+
+A prompt so prefixed asks whether an edit is found among other things. Here the sentences are given, so that generated
+edits are measured with and without it, on the same paraphrases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from random import Random
+
+from palimpsest.evaluation.editing import Row
+from palimpsest.facts import Edit
+
+PREFIXED = "prefixed"
+"""The kind of a question that is a paraphrase after an unrelated sentence."""
+
+
+def prefixed(edit: Edit, prompt: str, sentences: Sequence[str], seed: str) -> str:
+    """A prompt after a sentence that names neither the edit's subject nor its answers.
+
+    Args:
+        sentences: to choose from; case does not tell names apart.
+        seed: the same seed gives the same sentence.
+
+    Raises:
+        ValueError: every sentence names one of them; says which case.
+    """
+    names = [name.casefold() for name in (edit.subject, edit.target_new, *edit.target_true) if name]
+    rng = Random(f"{seed}/{edit.case_id}/{prompt}")
+    for sentence in rng.sample(sentences, len(sentences)):
+        if not any(name in sentence.casefold() for name in names):
+            return f"{sentence} {prompt}"
+    raise ValueError(f"case {edit.case_id}: each of {len(sentences)} sentences names its subject or an answer")
+
+
+def with_prefixed(edits: Iterable[Edit], sentences: Sequence[str], seed: int) -> list[Edit]:
+    """The edits, each with its paraphrases and after them the same paraphrases prefixed.
+
+    So an edit is made once for both; :func:`label_prefixed` tells the rows apart.
+    """
+    return [
+        replace(
+            edit,
+            paraphrases=(
+                *edit.paraphrases,
+                *(prefixed(edit, prompt, sentences, str(seed)) for prompt in edit.paraphrases),
+            ),
+        )
+        for edit in edits
+    ]
+
+
+def label_prefixed(rows: Iterable[Row], edits: Iterable[Edit]) -> list[Row]:
+    """Rows about edits from :func:`with_prefixed`, those of prefixed paraphrases as a kind of their own.
+
+    Args:
+        rows: as :func:`palimpsest.evaluation.editing.probe` gives them.
+        edits: as they were before, without prefixed paraphrases.
+
+    Returns:
+        The rows, with ``kind`` :data:`PREFIXED` where it applies and ``number`` then that of the plain paraphrase.
+    """
+    plain = {edit.case_id: len(edit.paraphrases) for edit in edits}
+    labelled = []
+    for row in rows:
+        number = row["number"] - plain[row["case_id"]]
+        moved = row["kind"] == "paraphrase" and number >= 0
+        labelled.append(row | {"kind": PREFIXED, "number": number} if moved else row)
+    return labelled

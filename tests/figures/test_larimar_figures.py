@@ -1,0 +1,132 @@
+"""Figures of Larimar's experiments show the numbers of their tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.container import ErrorbarContainer
+
+from palimpsest.evaluation.capacity import BATCH, SEQUENCE, UNRELATED
+from palimpsest.evaluation.prefixes import PREFIXED
+from palimpsest.figures import larimar
+from palimpsest.figures.style import BLUE, ORANGE
+
+
+def table(rows: list[tuple], *columns: str) -> pd.DataFrame:
+    """Rows with a value, and an interval from a tenth below it to a twentieth above."""
+    frame = pd.DataFrame(rows, columns=[*columns, "value"])
+    return frame.assign(low=frame["value"] - 0.1, high=frame["value"] + 0.05, n=9)
+
+
+def lines(axes) -> dict[str, list[list[float]]]:
+    """Points by colour."""
+    drawn = [container.lines[0] for container in axes.containers if isinstance(container, ErrorbarContainer)]
+    return {line.get_color(): line.get_xydata().tolist() for line in drawn}
+
+
+def labels(axis) -> list[str]:
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def test_names_are_those_of_the_evaluation() -> None:
+    assert {BATCH, SEQUENCE} == set(larimar.MODES)
+    assert UNRELATED in {kind for kind, _ in larimar.RETAINED}
+    assert PREFIXED in {kind for kind, _ in larimar.SINGLE}
+
+
+def test_single_edits_have_a_bar_a_method_and_scope_in_each_measure() -> None:
+    values = {("published", False): (0.9, 0.5), ("published", True): (0.8, 0.95), ("best", True): (0.7, 0.6)}
+    rows = [
+        (method, scope, kind, "success_mean", value)
+        for (method, scope), pair in values.items()
+        for kind, value in zip(("neighbor", "edit"), pair, strict=True)
+    ]
+    figure = larimar.single_edits(table([*rows, ("best", True, "edit", "token_accuracy", 0.1)], *COLUMNS))
+    (axes,) = figure.axes
+    bars = [container for container in axes.containers if not isinstance(container, ErrorbarContainer)]
+    assert [[bar.get_height() for bar in container] for container in bars] == [[0.5, 0.9], [0.95, 0.8], [0.6, 0.7]]
+    assert labels(axes.xaxis) == [larimar.SINGLE["edit", "success_mean"], larimar.SINGLE["neighbor", "success_mean"]]
+    first, second, third = (to_hex(container[0].get_facecolor()).upper() for container in bars)
+    assert (second, third) == (BLUE, ORANGE)
+    assert sum(to_rgb(first)) > sum(to_rgb(second))  # paler
+    segments = bars[0].errorbar.lines[2][0].get_segments()
+    assert np.array(segments)[:, :, 1] == pytest.approx(np.array([[0.4, 0.55], [0.8, 0.95]]))
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["published, always read", "published, scope detected", "best, scope detected"]
+    figure.draw_without_rendering()
+
+
+COLUMNS = ("method", "scope", "kind", "protocol")
+
+
+def test_retention_has_a_line_a_method_and_memory_in_each_panel() -> None:
+    rows = [
+        (mode, method, slots, edits, kind, protocol, round(edits / 100 + slots / 1000 + (mode == "batch"), 3))
+        for mode in larimar.MODES
+        for method in ("published", "best")
+        for slots in (128, 512)
+        for edits in (4, 1, 16)
+        for kind, protocol in larimar.RETAINED
+    ]
+    columns = ("mode", "method", "slots", "edits", "kind", "protocol")
+    figure = larimar.retention(table(rows, *columns), "sequence")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(larimar.RETAINED.values())
+    for axes in figure.axes:
+        drawn = lines(axes)
+        assert len(drawn) == 4  # each in a colour of its own
+        assert drawn[BLUE.lower()] == drawn[ORANGE.lower()] == [[1, 0.522], [4, 0.552], [16, 0.672]]
+    figure.draw_without_rendering()
+    assert labels(figure.axes[0].xaxis) == ["1", "4", "16"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "published",
+        "best",
+        "128 slots",
+        "512 slots",
+    ]
+    one = larimar.retention(table(rows, *columns).query("slots == 128"), "batch")
+    assert set(lines(one.axes[0])) == {BLUE.lower(), ORANGE.lower()}
+    assert [text.get_text() for text in one.legends[0].get_texts()] == ["published", "best"]
+
+
+def test_of_many_numbers_every_second_is_labelled_the_last_among_them() -> None:
+    rows = [("batch", "best", 1, 2**power, "edit", "exact", 0.5) for power in range(13)]
+    figure = larimar.retention(table(rows, "mode", "method", "slots", "edits", "kind", "protocol"), "batch")
+    figure.draw_without_rendering()
+    assert set(labels(figure.axes[1].xaxis)) == {"1", "4", "16", "64", "256", "1,024", "4,096"}
+
+
+@pytest.mark.parametrize("kinds", [["edit"], ["edit", "paraphrase"]])
+def test_recall_by_length_has_a_panel_a_wording(kinds: list[str]) -> None:
+    rows = [
+        (method, chunks, kind, protocol, value / chunks)
+        for method, value in (("memory", 1.0), ("text in context", 0.5))
+        for chunks in (1, 2, 4)
+        for kind in kinds
+        for protocol in ("exact", "success_mean")
+    ]
+    figure = larimar.recall_by_length(table(rows, "method", "chunks", "kind", "protocol"))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [larimar.WORDINGS[kind] for kind in kinds]
+    for axes in figure.axes:
+        assert list(lines(axes).values()) == [[[1, 1], [2, 0.5], [4, 0.25]], [[1, 0.5], [2, 0.25], [4, 0.125]]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["memory", "text in context"]
+    figure.draw_without_rendering()
+
+
+def test_scope_curves_have_their_area_and_the_threshold_in_use() -> None:
+    rows = [
+        ("nearest", 0.0, 0.0, False), ("nearest", 0.0, 0.8, True), ("nearest", 1.0, 1.0, False),
+        ("chance", 0.0, 0.0, False), ("chance", 1.0, 1.0, False),
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["detector", "false_positives", "true_positives", "chosen"])
+    figure = larimar.scope_curves(frame)
+    for axes in figure.axes:
+        curve, point, diagonal, none, *_ = axes.lines
+        assert curve.get_xydata().tolist() == [[0, 0], [0, 0.8], [1, 1]]
+        assert point.get_xydata().tolist() == [[0, 0.8]]
+        assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
+        assert none.get_xydata().tolist() == []
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["nearest (area 0.900)", "chance (area 0.500)", "by chance"]
+    figure.draw_without_rendering()
