@@ -29,7 +29,7 @@ from palimpsest.lm.scoring import windows
 from palimpsest.memllm.calls import ReadCall, parse_read
 from palimpsest.memllm.filling import store_gold
 from palimpsest.memllm.lookup import Lookup
-from palimpsest.memllm.perplexity import Ask, Gold, read_losses
+from palimpsest.memllm.perplexity import Ask, Reading, read_losses
 from palimpsest.memllm.reading import MAX_CALL_TOKENS
 from palimpsest.memllm.tokens import CallTokens
 from palimpsest.memllm.training import Adapter, open_adapters
@@ -92,7 +92,7 @@ def prepared_case(documents: int = DOCUMENTS) -> Case:
 def batched_loss(case: Case) -> float:
     """Total loss (nats) of the pages by our own means."""
     lm, pages = case.reader.lm, case.pages
-    losses, _ = read_losses(lm, case.reader, pages.texts, pages.calls, case.ask, Gold(), window=case.window)
+    ((losses, _),) = read_losses(lm, case.reader, pages.texts, pages.calls, [Reading(case.ask)], window=case.window)
     return sum(float(text.losses.sum()) for text in losses)
 
 

@@ -28,6 +28,7 @@ DOCUMENT = Document(
         (["He", "said", '"', "yes", '"', "twice", "."], 'He said "yes" twice.'),
         (["(", "1990", ")", ",", "$", "5", ";", "50", "%"], "(1990), $5; 50%"),
         (["It", "is", "n't", "Ann", "'s", "."], "It isn't Ann's."),
+        (["Ann", ">>", "born", "in", ">>", "Oslo", "."], "Ann>> born in>> Oslo."),
         ([], ""),
     ],
 )

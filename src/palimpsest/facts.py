@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-NO_SPACE_BEFORE = frozenset(",.;:!?)]}%'’") | {"'s", "n't", "’s", "'re", "'ve", "'ll", "'m", "'d"}
+NO_SPACE_BEFORE = frozenset(",.;:!?)]}%'’") | {">>", "'s", "n't", "’s", "'re", "'ve", "'ll", "'m", "'d"}
 NO_SPACE_AFTER = frozenset("([{$£€")
 
 Known = Literal["subject", "object"]

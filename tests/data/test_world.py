@@ -191,7 +191,7 @@ def test_documents_are_about_the_famous_or_about_all(universe: Universe) -> None
 
 
 def test_restated_documents_state_everything_twice_in_two_wordings(universe: Universe) -> None:
-    once = twice = at_once = 0
+    once = twice = at_once = records = 0
     for page in sample_documents(universe.realms["rare"], FAME, 100, 1, restated=True):
         assert 5 <= len(page.sentences) <= 20
         for fact in page.facts:
@@ -202,6 +202,8 @@ def test_restated_documents_state_everything_twice_in_two_wordings(universe: Uni
             at_once += len(sentences) == 2 and fact.evidence[1] - fact.evidence[0] <= 2
             objects = page.entities[fact.tail].mentions
             assert all(any(mention.sentence == number for mention in objects) for number in fact.evidence)
+            records += sum(">>" in sentence for sentence in sentences)
+    assert 0.3 < records / (once + 2 * twice) < 0.45  # three in four documents say half of everything as a record
     assert twice > 10 * once
     assert 0.4 < at_once / twice < 0.8
 

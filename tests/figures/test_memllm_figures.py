@@ -76,15 +76,24 @@ def test_bars_are_labelled_in_three_digits_or_whole(value: float, text: str) -> 
     assert text in [label.get_text() for label in figure.axes[0].texts]
 
 
-def test_quality_is_drawn_by_delay() -> None:
+def test_quality_is_drawn_by_delay_and_by_confidence() -> None:
     values = {"precision": [0.9, 0.8, 0.7], "recall": [0.2, 0.4, 0.5], "f1": [0.33, 0.53, 0.58]}
-    rows = [(delay, name, value[place]) for place, delay in enumerate((0, 1, 5)) for name, value in values.items()]
-    (axes,) = memllm.quality_by_delay(table(rows[::-1], "delay", "metric")).axes
-    for place, value in enumerate(values.values()):
-        assert points(axes, place) == [[0, value[0]], [1, value[1]], [2, value[2]]]
-        assert bounds(axes, place) == pytest.approx(np.array([[v - 0.1, v + 0.2] for v in value]))
-    assert labels(axes.xaxis) == ["0 (early)", "1", "5"]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["precision", "recall", "F1"]
+    tables = [
+        table(
+            [(key, name, value[n]) for n, key in enumerate(keys) for name, value in values.items()][::-1],
+            column,
+            "metric",
+        )
+        for column, keys in {"delay": (0, 1, 5), "least": (-2.0, -1.0, -0.5)}.items()
+    ]
+    left, right = memllm.write_quality(*tables).axes
+    for axes in (left, right):
+        for place, value in enumerate(values.values()):
+            assert points(axes, place) == [[0, value[0]], [1, value[1]], [2, value[2]]]
+            assert bounds(axes, place) == pytest.approx(np.array([[v - 0.1, v + 0.2] for v in value]))
+    assert labels(left.xaxis) == ["0 (early)", "1", "5"]
+    assert labels(right.xaxis) == ["-2", "-1", "-0.5"]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["precision", "recall", "F1"]
 
 
 def test_growth_has_quality_and_latency() -> None:

@@ -15,7 +15,15 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from palimpsest.lm.load import LanguageModel, ModelError
 from palimpsest.lm.tokenizer import train_tokenizer
-from palimpsest.memllm.adapters import USUAL_TARGETS, Lora, attach_adapter, load_adapters, save_adapter, using
+from palimpsest.memllm.adapters import (
+    USUAL_TARGETS,
+    Lora,
+    attach_adapter,
+    load_adapters,
+    merge_adapter,
+    save_adapter,
+    using,
+)
 from palimpsest.memllm.calls import MARKERS
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
@@ -104,6 +112,34 @@ def test_a_new_adapter_changes_nothing_until_it_is_trained(kind: str, lora: Lora
         assert torch.equal(logits(adapted), said)
     train(adapted, 0, steps=1)
     assert not torch.allclose(logits(adapted), said, atol=1e-2)
+
+
+def test_an_adapter_can_go_on_from_another(kind: str, lora: Lora, tmp_path: Path) -> None:
+    lm = trained(kind, "write", 1, lora)
+    save_adapter(lm, "write", tmp_path / "write")
+    further = attach_adapter(make(kind), "read", lora, 0, start=tmp_path / "write")
+    assert torch.equal(logits(further), logits(lm))
+    assert not torch.equal(logits(further), logits(attach_adapter(make(kind), "read", lora, 0)))
+    train(further, 2, steps=1)
+    assert not torch.allclose(logits(further), logits(lm), atol=1e-2)
+
+
+def test_a_merged_adapter_says_the_same(kind: str, lora: Lora) -> None:
+    lm = trained(kind, "read", 1, lora)
+    said = logits(lm)
+    merged = merge_adapter(lm)
+    assert not hasattr(merged.model, "peft_config")
+    torch.testing.assert_close(logits(merged), said, atol=1e-4, rtol=1e-4)
+    cached = merged.model(input_ids=torch.arange(20, 30)[None], use_cache=True).logits[0]
+    torch.testing.assert_close(cached, said[:10], atol=1e-4, rtol=1e-4)
+
+
+def test_an_adapter_goes_on_only_from_one_of_its_shape(tmp_path: Path) -> None:
+    save_adapter(trained("llama", "write", 1), "write", tmp_path / "write")
+    with pytest.raises(ModelError, match="write: this adapter's weights are not those of one that could go on"):
+        attach_adapter(make("llama"), "read", replace(LORA, rank=2), 0, start=tmp_path / "write")
+    with pytest.raises(FileNotFoundError, match=r"read: no adapter_config.json, so no adapter"):
+        attach_adapter(make("llama"), "read", LORA, 0, start=tmp_path / "read")
 
 
 def test_what_is_trained(kind: str, lora: Lora) -> None:

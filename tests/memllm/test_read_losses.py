@@ -17,7 +17,7 @@ from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.scoring import token_losses
 from palimpsest.memllm.calls import ReadCall, parse_read
 from palimpsest.memllm.examples import PlannedCall
-from palimpsest.memllm.perplexity import Gold, ScoredCall, read_losses
+from palimpsest.memllm.perplexity import Gold, Reading, ScoredCall, read_losses
 from palimpsest.memllm.tokens import CallTokens
 
 TOLERANCE = 1e-4
@@ -116,7 +116,9 @@ def literal_windows(
 
 def check(tokens: CallTokens, gold: Gold, window: int, budget: int) -> list[list[ScoredCall]]:
     texts, calls = [tokens.text(document.text) for document in PAGES], [plan(tokens, document) for document in PAGES]
-    losses, scored = read_losses(tokens.lm, tokens, texts, calls, ask, gold, window=window, max_tokens_per_batch=budget)
+    ((losses, scored),) = read_losses(
+        tokens.lm, tokens, texts, calls, [Reading(ask, gold)], window=window, max_tokens_per_batch=budget
+    )
     for text, planned, loss, made in zip(texts, calls, losses, scored, strict=True):
         expected, expected_calls = literal_windows(tokens, text.ids, planned, gold, window)
         assert loss.token_ids.tolist() == text.ids
@@ -146,6 +148,18 @@ def test_documents_score_as_in_the_literal_computation(gold: Gold) -> None:
     assert uncertain == (not gold.position)
 
 
+def test_several_ways_of_reading_are_scored_as_each_alone() -> None:
+    tokens = trained(STEPS[1])
+    texts, calls = [tokens.text(document.text) for document in PAGES], [plan(tokens, document) for document in PAGES]
+    forgetful = Reading(lambda calls: [[] for _ in calls])
+    readings = [Reading(ask, gold) for gold in GOLDS] + [forgetful]
+    together = read_losses(tokens.lm, tokens, texts, calls, readings, window=120)
+    for reading, (losses, made) in zip(readings, together, strict=True):
+        ((alone, made_alone),) = read_losses(tokens.lm, tokens, texts, calls, [reading], window=120)
+        assert made == made_alone
+        assert [loss.losses.tolist() for loss in losses] == [loss.losses.tolist() for loss in alone]
+
+
 @pytest.mark.parametrize("gold", [GOLDS[0], GOLDS[2], GOLDS[5]], ids=str)
 @pytest.mark.parametrize("budget", [1, 200])
 @pytest.mark.parametrize("window", [7, 21, 64])
@@ -167,9 +181,9 @@ def test_a_text_without_calls_loses_what_the_model_would_spend_on_calling() -> N
     text = PAGES[4].text
     for window in (12, 100):
         (expected,) = token_losses(tokens.lm, [text], window=window)
-        ((plain,), _), ((silent,), _) = (
-            read_losses(tokens.lm, tokens, [tokens.text(text)], [[]], ask, gold, window=window)
-            for gold in (Gold(), Gold(position=True))
+        readings = [Reading(ask), Reading(ask, Gold(position=True))]
+        ((plain,), _), ((silent,), _) = read_losses(
+            tokens.lm, tokens, [tokens.text(text)], [[]], readings, window=window
         )
         assert plain.losses == pytest.approx(expected.losses, abs=TOLERANCE)
         if window == 100:
@@ -183,9 +197,8 @@ def test_a_certain_call_that_comes_to_nothing_costs_nothing() -> None:
     tokens = trained(STEPS[0])
     text, calls = tokens.text(PAGES[1].text), plan(tokens, PAGES[1])
     with keen(tokens, tokens.open, 4):
-        ((losses,), ((call,),)) = read_losses(
-            tokens.lm, tokens, [text], [calls], lambda calls: [[] for _ in calls], Gold(query=True), window=100
-        )
+        reading = Reading(lambda calls: [[] for _ in calls], Gold(query=True))
+        (((losses,), ((call,),)),) = read_losses(tokens.lm, tokens, [text], [calls], [reading], window=100)
         logits = plain_logits(tokens.lm, [tokens.start, *text.ids])[call.plan.place]
     assert call.probability > 1 - 1e-6
     logits[tokens.open] = -torch.inf
@@ -195,8 +208,9 @@ def test_a_certain_call_that_comes_to_nothing_costs_nothing() -> None:
 
 def test_nothing_to_score() -> None:
     tokens = trained(STEPS[0])
-    assert read_losses(tokens.lm, tokens, [], [], ask, Gold(), window=10) == ([], [])
-    (empty,), calls = read_losses(tokens.lm, tokens, [tokens.text("")], [[]], ask, Gold(), window=10)
+    assert read_losses(tokens.lm, tokens, [], [], [Reading(ask)], window=10) == [([], [])]
+    assert read_losses(tokens.lm, tokens, [tokens.text("")], [[]], [], window=10) == []
+    (((empty,), calls),) = read_losses(tokens.lm, tokens, [tokens.text("")], [[]], [Reading(ask)], window=10)
     assert (len(empty.losses), empty.offsets.shape, calls) == (0, (0, 2), [[]])
 
 
@@ -204,4 +218,4 @@ def test_nothing_to_score() -> None:
 def test_a_window_must_fit_the_context(window: int) -> None:
     tokens = trained(STEPS[0])
     with pytest.raises(ValueError, match=f"expected a window of 2 to 159 tokens, got {window}"):
-        read_losses(tokens.lm, tokens, [], [], ask, Gold(), window=window)
+        read_losses(tokens.lm, tokens, [], [], [Reading(ask)], window=window)

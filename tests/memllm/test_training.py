@@ -40,7 +40,15 @@ from palimpsest.memllm.filtering import LanguageModelJudge
 from palimpsest.memllm.finetune import Finetuning
 from palimpsest.memllm.targets import sentence_triples
 from palimpsest.memllm.tokens import CallTokens, add_call_tokens
-from palimpsest.memllm.training import ADAPTERS, HISTORY, ExampleMaker, FinetuningData, open_adapters, train_adapter
+from palimpsest.memllm.training import (
+    ADAPTERS,
+    HISTORY,
+    ExampleMaker,
+    FinetuningData,
+    open_adapters,
+    options,
+    train_adapter,
+)
 from palimpsest.memllm.writing import SentenceWrite
 from palimpsest.memory.exchange import read_jsonl
 
@@ -146,8 +154,8 @@ def test_results_are_limited_and_texts_cut(make: ExampleMaker, documents: list[D
 
 
 def test_there_are_three_adapters(make: ExampleMaker) -> None:
-    assert ADAPTERS == ("read", "write", "plain")
-    with pytest.raises(ValueError, match="adapter 'edit': expected one of read, write, plain"):
+    assert ADAPTERS == ("write", "read", "plain")
+    with pytest.raises(ValueError, match="adapter 'edit': expected one of write, read, plain"):
         make("edit", [], [])
 
 
@@ -185,6 +193,21 @@ def test_an_adapter_is_trained_saved_and_opened(
         assert torch.equal(logits(lm), said["write"])
     with pytest.raises(FileNotFoundError, match="read"):
         open_adapters(load_lm(base), tmp_path)
+
+
+def test_an_adapter_goes_on_from_another(
+    base: Path, make: ExampleMaker, documents: list[Document], tmp_path: Path
+) -> None:
+    settings = {"lora": {"_target_": "palimpsest.memllm.adapters.Lora", **LORA}, "adapters": adapters(write=4, read=4)}
+    settings |= {"finetuning": {"_target_": "palimpsest.memllm.finetune.Finetuning", **SCHEDULE}}
+    settings["adapters"]["read"] |= {"start": "write", "learning_rate": 1e-9}
+    said = []
+    for adapter in ("write", "read"):
+        lm, examples = load_lm(base), make("write", documents[:4], [])[:16]
+        train_adapter(lm, adapter, examples, examples[:2], tmp_path, **options(settings, adapter))
+        said.append(logits(lm))
+    torch.testing.assert_close(said[0], said[1], atol=1e-5, rtol=0)
+    assert not torch.allclose(said[0], logits(load_lm(base)), atol=1e-3)
 
 
 def test_gold_is_every_fact_under_every_name() -> None:
@@ -249,6 +272,12 @@ print("done", flush=True)
 """
 
 
+def adapters(**documents: int | None) -> dict[str, dict[str, object]]:
+    """Settings of adapters that learn from so many documents."""
+    rate = SCHEDULE["learning_rate"]
+    return {adapter: {"documents": count, "start": None, "learning_rate": rate} for adapter, count in documents.items()}
+
+
 @pytest.fixture
 def folder(base: Path, documents: list[Document], tmp_path: Path) -> Path:
     """A project with data and a base model, whose parameters are those of a small run."""
@@ -259,7 +288,7 @@ def folder(base: Path, documents: list[Document], tmp_path: Path) -> Path:
     write_documents(data / "documents/dev.json", documents[16:])
     package = "palimpsest.memllm"
     memllm = {"folder": "models/memllm", "spaced": True, "max_tokens": MAX_TOKENS, "learnt": "text and calls"}
-    memllm |= {"documents": {"read": 3, "write": 2, "plain": 1}, "dev_documents": 2, "curation": CURATION}
+    memllm |= {"adapters": adapters(read=3, write=2, plain=1), "dev_documents": 2, "curation": CURATION}
     memllm |= {"lora": {"_target_": f"{package}.adapters.Lora", **LORA}}
     memllm |= {"finetuning": {"_target_": f"{package}.finetune.Finetuning", **SCHEDULE}}
     params = {"memllm": memllm, "targets": RULES, "data_folder": "prepared", "base_lm": str(base)}
@@ -285,7 +314,8 @@ def test_examples_are_of_the_first_documents(folder: Path, make: ExampleMaker, d
 
 def test_null_takes_all_documents(folder: Path, make: ExampleMaker, documents: list[Document]) -> None:
     data = finetuning_data(folder)
-    settings = data.settings | {"documents": dict.fromkeys(ADAPTERS), "dev_documents": None}  # as at the paper's scale
+    everything = adapters(read=None, write=None, plain=None)  # as at the paper's scale
+    settings = data.settings | {"adapters": everything, "dev_documents": None}
     examples, watched = replace(data, settings=settings).examples("read", make.tokens)
     assert examples == make("read", documents[:16], documents[:16])
     assert watched == make("read", documents[16:], documents[16:])

@@ -8,7 +8,7 @@ import pandas as pd
 
 from palimpsest.evaluation.statistics import Interval, ratio
 from palimpsest.facts import Document, Triple
-from palimpsest.memllm.writing import SentenceWrite
+from palimpsest.memllm.writing import SentenceWrite, confident
 
 METRICS = {"precision": ("found", "written"), "recall": ("found", "facts"), "f1": ("both", "either")}
 
@@ -75,7 +75,18 @@ def _wrong(triple: Triple, right: Sequence[Triple]) -> str:
     return " and ".join(fewest) if len(fewest) < len(parts) else "all"
 
 
-def by_delay(counts: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+def by_confidence(
+    documents: Sequence[Document],
+    labels: Mapping[str, str],
+    writes: Sequence[SentenceWrite],
+    least: Sequence[float],
+) -> pd.DataFrame:
+    """Quality if only calls of some confidence are stored: columns ``least``, ``metric`` and as in :func:`by_delay`."""
+    counts = {value: extraction_counts(documents, labels, confident(writes, value)) for value in least}
+    return by_delay(counts).rename(columns={"delay": "least"})
+
+
+def by_delay(counts: Mapping[float, pd.DataFrame]) -> pd.DataFrame:
     """Quality at each stopping delay: columns ``delay``, ``metric``, ``value``, ``low``, ``high``, ``n``."""
     rows = [
         {"delay": delay, "metric": metric, **{name: getattr(figure, name) for name in ("value", "low", "high", "n")}}

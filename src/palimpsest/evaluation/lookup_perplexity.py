@@ -14,8 +14,7 @@ from palimpsest.facts import Document
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.scoring import TextLosses, token_losses
 from palimpsest.memllm.examples import PlannedCall, planned_calls
-from palimpsest.memllm.lookup import Lookup
-from palimpsest.memllm.perplexity import Gold, ScoredCall, read_losses
+from palimpsest.memllm.perplexity import Gold, Reading, ScoredCall, read_losses
 from palimpsest.memllm.targets import AnswerCounts, ReadTarget, read_targets
 from palimpsest.memllm.tokens import CallTokens, TextTokens
 
@@ -65,13 +64,22 @@ def without_memory(lm: LanguageModel, pages: Pages, setting: str, window: int) -
 
 
 def with_memory(
-    lm: LanguageModel, tokens: CallTokens, pages: Pages, lookup: Lookup, setting: str, window: int
+    lm: LanguageModel,
+    tokens: CallTokens,
+    pages: Pages,
+    readings: Mapping[str, Reading],
+    window: int,
+    copied: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Losses of a model that reads, in one of :data:`READS`; and its calls (see :func:`call_table`)."""
-    losses, calls = read_losses(
-        lm, tokens, pages.texts, pages.calls, lookup.names, READS[setting], window=window, progress=True
-    )
-    return pages.rows(losses, setting), call_table(calls).assign(setting=setting)
+    """Losses of a model that reads, in each of several settings; and its calls (see :func:`call_table`).
+
+    ``copied`` says whether it asks in words of the text alone (see :mod:`palimpsest.memllm.copying`).
+    """
+    ways = list(readings.values())
+    scored = read_losses(lm, tokens, pages.texts, pages.calls, ways, window=window, copied=copied, progress=True)
+    losses = [pages.rows(texts, setting) for setting, (texts, _) in zip(readings, scored, strict=True)]
+    calls = [call_table(made).assign(setting=setting) for setting, (_, made) in zip(readings, scored, strict=True)]
+    return pd.concat(losses, ignore_index=True), pd.concat(calls, ignore_index=True)
 
 
 def call_table(calls: Sequence[Sequence[ScoredCall]]) -> pd.DataFrame:

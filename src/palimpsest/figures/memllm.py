@@ -36,16 +36,21 @@ def perplexity_by_setting(table: pd.DataFrame, plain: frozenset[str]) -> Figure:
         return figure
 
 
-def quality_by_delay(table: pd.DataFrame) -> Figure:
-    """Precision, recall and F1 of extracted triples against the stopping delay."""
-    with canvas() as (figure, (axes,)):
-        delays = sorted(set(table["delay"]))
+def write_quality(by_delay: pd.DataFrame, by_confidence: pd.DataFrame) -> Figure:
+    """Precision, recall and F1 of extracted triples against the stopping delay and the confidence that is asked for."""
+    with canvas(1, 2, width=10.0) as (figure, (left, right)):
+        delays, least = sorted(set(by_delay["delay"])), sorted(set(by_confidence["least"]))
         for metric, colour in METRIC_COLOURS.items():
-            _line(axes, table[table["metric"] == metric], "delay", delays, colour, METRIC_NAMES[metric])
-        axes.set_xticks(np.arange(len(delays)), [f"{delay}" if delay else "0 (early)" for delay in delays])
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set(xlabel="stopping delay", ylabel="share", title="Extracted triples, by when a call may end")
-        axes.legend()
+            _line(left, by_delay[by_delay["metric"] == metric], "delay", delays, colour, METRIC_NAMES[metric])
+            rows = by_confidence[by_confidence["metric"] == metric]
+            _line(right, rows, "least", least, colour, METRIC_NAMES[metric])
+        left.set_xticks(np.arange(len(delays)), [f"{delay}" if delay else "0 (early)" for delay in delays])
+        right.set_xticks(np.arange(len(least)), [f"{value:g}" for value in least])
+        left.set(xlabel="stopping delay", ylabel="share", title="By when a call may end")
+        right.set(xlabel="least mean log-probability a token", title="By how sure a stored call is")
+        for axes in (left, right):
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        right.legend()
         return figure
 
 

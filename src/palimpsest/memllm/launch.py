@@ -1,8 +1,8 @@
 """Finetune one adapter on several devices at once, with the parameters that notebooks/memllm_finetune.ipynb takes.
 
-    accelerate launch -m palimpsest.memllm.launch read
+    accelerate launch -m palimpsest.memllm.launch write
 
-trains the adapter ``read``, ``write`` or ``plain`` on all GPUs of this machine and leaves it where that notebook does.
+trains the adapter ``write``, ``read`` or ``plain`` on all GPUs of this machine and leaves it where that notebook does.
 On CPUs ``accelerate launch --multi_gpu --num_processes 2 …`` starts two processes (with ``--cpu`` it starts only one).
 """
 
@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import PartialState
-from hydra.utils import instantiate
 
 from palimpsest.data.prepared import PreparedData
 from palimpsest.lm.base import open_base_lm
 from palimpsest.memllm.tokens import CallTokens, add_call_tokens
-from palimpsest.memllm.training import ADAPTERS, FinetuningData, train_adapter
+from palimpsest.memllm.training import ADAPTERS, FinetuningData, options, train_adapter
 from palimpsest.pipeline import project, tracking
 
 
@@ -35,10 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepared = PreparedData(Path(project.section("data_folder")))
     data = FinetuningData(prepared, memllm, project.section("targets"), hardware)
     examples, held_out = data.examples(adapter, CallTokens(lm, memllm["spaced"]))
-    lora, schedule, folder = instantiate(memllm["lora"]), instantiate(memllm["finetuning"]), Path(memllm["folder"])
+    folder = Path(memllm["folder"])
     settings = project.section("tracking") | ({} if state.is_main_process else {"mode": "disabled"})
     with tracking.start(**settings, name=f"memllm_{adapter}", config=memllm) as run:
-        train_adapter(lm, adapter, examples, held_out, folder, lora=lora, schedule=schedule, log=run.log)
+        train_adapter(lm, adapter, examples, held_out, folder, **options(memllm, adapter), log=run.log)
     state.destroy_process_group()
 
 

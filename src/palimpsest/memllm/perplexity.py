@@ -12,8 +12,8 @@ calling impossible elsewhere; the planned queries are asked; the planned mention
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from palimpsest.lm.batching import DEFAULT_TOKENS_PER_BATCH, length_batches, tra
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.rows import Rows
 from palimpsest.lm.scoring import TextLosses, windows
-from palimpsest.memllm.calls import Malformed, ReadCall
+from palimpsest.memllm.calls import ReadCall
 from palimpsest.memllm.examples import PlannedCall
 from palimpsest.memllm.reading import write_questions
 from palimpsest.memllm.tokens import CallTokens, TextTokens
@@ -40,6 +40,14 @@ class Gold:
     position: bool = False
     query: bool = False
     result: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A way of reading: the memory that is asked, and what is given."""
+
+    ask: Ask
+    gold: Gold = Gold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +72,33 @@ class _Window:
     calls: list[PlannedCall]
 
 
+Losses = tuple[list[TextLosses], list[list[ScoredCall]]]
+"""Of each document: the negative log-likelihoods (nats) of its tokens, and what became of its planned calls."""
+
+
 def read_losses(
     lm: LanguageModel,
     tokens: CallTokens,
     texts: Sequence[TextTokens],
     calls: Sequence[Sequence[PlannedCall]],
-    ask: Ask,
-    gold: Gold,
+    readings: Sequence[Reading],
     *,
     window: int,
+    copied: bool = False,
     max_tokens_per_batch: int = DEFAULT_TOKENS_PER_BATCH,
     progress: bool = False,
-) -> tuple[list[TextLosses], list[list[ScoredCall]]]:
-    """Per-token negative log-likelihoods (nats) of documents, and what became of their planned calls.
+) -> list[Losses]:
+    """Losses of documents in each of several ways of reading; what these share is computed once.
 
     Args:
         lm: speaks with its read adapter.
         texts: the documents' tokens; ``calls``: where each could be helped, in order.
-        ask: the memory.
-        gold: which parts of a read are given.
+        readings: memories, and which parts of a read are given.
         window: tokens of text that the model sees at a time; a longer document is read in windows that overlap by
             half, each token is scored once, and a call is forgotten at the end of its window. A call that does not fit
             into the model's context beside the text up to the next comes to nothing.
+        copied: whether what the model asks about must be copied from the text before, see
+            :mod:`palimpsest.memllm.copying`.
     """
     if not 1 < window < lm.context_length:
         raise ValueError(f"expected a window of 2 to {lm.context_length - 1} tokens, got {window}")
@@ -96,23 +109,37 @@ def read_losses(
         for index, (text, planned) in enumerate(zip(texts, calls, strict=True))
         for span in windows(len(text.ids), window, window // 2)
     ]
-    losses = [np.zeros(len(text.ids)) for text in texts]
-    scored: list[list[ScoredCall]] = [[] for _ in texts]
     batches = length_batches(
         [len(part.ids) for part in parts], max_tokens_per_batch, [1 + len(part.calls) for part in parts]
     )
-    scorer = _Scorer(lm, tokens, ask, gold)
+    scorer, scored = _Scorer(lm, tokens, readings, copied), [_Collected(texts) for _ in readings]
     for batch in tracked(batches, "reading", progress):
-        for item, (values, records) in zip(batch, scorer.score([parts[item] for item in batch]), strict=True):
-            part = parts[item]
-            losses[part.document][part.start : part.end] = values[part.start - part.first :]
-            scored[part.document] += records
-    for records in scored:
-        records.sort(key=lambda record: record.plan.place)
-    return [
-        TextLosses(np.array(text.ids, np.int64), loss, np.array(text.offsets, np.int64).reshape(-1, 2))
-        for text, loss in zip(texts, losses, strict=True)
-    ], scored
+        members = [parts[item] for item in batch]
+        for collected, results in zip(scored, scorer.score(members), strict=True):
+            for part, (losses, records) in zip(members, results, strict=True):
+                collected.add(part, losses, records)
+    return [collected.sorted() for collected in scored]
+
+
+class _Collected:
+    """The losses of all documents in one way of reading, as their windows come in."""
+
+    def __init__(self, texts: Sequence[TextTokens]) -> None:
+        self.texts = texts
+        self.losses = [np.zeros(len(text.ids)) for text in texts]
+        self.calls: list[list[ScoredCall]] = [[] for _ in texts]
+
+    def add(self, part: _Window, losses: np.ndarray, calls: Sequence[ScoredCall]) -> None:
+        self.losses[part.document][part.start : part.end] = losses[part.start - part.first :]
+        self.calls[part.document] += calls
+
+    def sorted(self) -> Losses:
+        for calls in self.calls:
+            calls.sort(key=lambda call: call.plan.place)
+        return [
+            TextLosses(np.array(text.ids, np.int64), losses, np.array(text.offsets, np.int64).reshape(-1, 2))
+            for text, losses in zip(self.texts, self.losses, strict=True)
+        ], self.calls
 
 
 @dataclass
@@ -125,8 +152,7 @@ class _Branch:
     plan: PlannedCall
     queries: tuple[Query, ...] = ()
     results: tuple[str, ...] = ()
-    logprobs: Tensor | None = None  # with the results in sight, of the tokens up to `following`
-    opening: float = 0.0  # log-probability of a call at `following`, with the results in sight
+    scores: _Scores | None = None  # with the results in sight, of the tokens up to `following` and of a call there
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,50 +163,60 @@ class _Scores:
     silent: Tensor
     opening: Tensor
 
+    def given(self, gold: Gold) -> Tensor:
+        """Of the tokens, where calls begin at planned places only if ``gold`` says so."""
+        return self.silent if gold.position else self.tokens
+
 
 class _Scorer:
-    def __init__(self, lm: LanguageModel, tokens: CallTokens, ask: Ask, gold: Gold) -> None:
-        self.lm, self.tokens, self.ask, self.gold = lm, tokens, ask, gold
+    def __init__(self, lm: LanguageModel, tokens: CallTokens, readings: Sequence[Reading], copied: bool) -> None:
+        self.lm, self.tokens, self.readings, self.copied = lm, tokens, readings, copied
 
-    def score(self, parts: Sequence[_Window]) -> list[tuple[np.ndarray, list[ScoredCall]]]:
-        """Losses of each window's tokens, and its calls."""
+    def score(self, parts: Sequence[_Window]) -> Iterator[list[tuple[np.ndarray, list[ScoredCall]]]]:
+        """For each way of reading: losses of each window's tokens, and its calls."""
         chain = Rows(self.lm, len(parts))
         logits = chain.read([[self.tokens.start, *part.ids] for part in parts])
         plain = self._token_scores(logits, [[*part.ids, self.tokens.open] for part in parts])
-        branches = [branch for row, part in enumerate(parts) for branch in _branches(row, part)]
-        able = [branch for branch in branches if self._room(branch) >= len(self.tokens.read_prefix)]
-        if able:
-            self._question(chain, able)
-            self._answer(chain, parts, [branch for branch in able if branch.results])
-        return [
-            self._mixed(plain[row], [branch for branch in branches if branch.row == row]) for row in range(len(parts))
-        ]
+        planned = [branch for row, part in enumerate(parts) for branch in _branches(row, part)]
+        able = [index for index, branch in enumerate(planned) if self._room(branch) >= len(self.tokens.read_prefix)]
+        own = {}
+        if able and not all(reading.gold.query for reading in self.readings):
+            own = dict(zip(able, self._own_questions(chain, parts, [planned[index] for index in able]), strict=True))
+        for reading in self.readings:
+            branches = [replace(branch) for branch in planned]
+            for index in able:
+                branches[index].queries = planned[index].plan.queries if reading.gold.query else own[index]
+            self._look_up(branches, reading)
+            self._answer(chain, parts, [branch for branch in branches if branch.results])
+            yield [
+                self._mixed(plain[row], [branch for branch in branches if branch.row == row], reading.gold)
+                for row in range(len(parts))
+            ]
 
     def _room(self, branch: _Branch) -> int:
         """How many tokens a call may have."""
         return self.lm.context_length - 1 - branch.following
 
-    def _question(self, chain: Rows, branches: Sequence[_Branch]) -> None:
-        """Find out what each call asks and what comes back."""
-        if self.gold.query:
-            for branch in branches:
-                branch.queries = branch.plan.queries
-        else:
-            for branch, call in zip(branches, self._own_questions(chain, branches), strict=True):
-                branch.queries = call.queries if isinstance(call, ReadCall) else ()
-        asked = [branch for branch in branches if branch.queries]
-        if self.gold.result:
-            for branch in asked:
-                branch.results = (branch.plan.mention.name.strip(),)
-        else:
-            for branch, names in zip(asked, self.ask([branch.queries for branch in asked]), strict=True):
-                branch.results = tuple(names)
-
-    def _own_questions(self, chain: Rows, branches: Sequence[_Branch]) -> list[ReadCall | Malformed]:
+    def _own_questions(
+        self, chain: Rows, parts: Sequence[_Window], branches: Sequence[_Branch]
+    ) -> list[tuple[Query, ...]]:
+        """What the model asks at each place, without having seen any results; nothing if it is malformed."""
         prefix = self.tokens.read_prefix
         rows = chain.branch([branch.row for branch in branches], [branch.place + 1 for branch in branches])
         logits = rows.read([prefix] * len(rows)).view(len(rows), len(prefix), -1)[:, -1]
-        return [call for _, call in write_questions(self.tokens, rows, logits, keep=False)]
+        texts = [parts[branch.row].ids[: branch.place] for branch in branches] if self.copied else None
+        calls = [call for _, call in write_questions(self.tokens, rows, logits, keep=False, texts=texts)]
+        return [call.queries if isinstance(call, ReadCall) else () for call in calls]
+
+    def _look_up(self, branches: Sequence[_Branch], reading: Reading) -> None:
+        """Find out what comes back."""
+        asked = [branch for branch in branches if branch.queries]
+        if reading.gold.result:
+            for branch in asked:
+                branch.results = (branch.plan.mention.name.strip(),)
+        elif asked:
+            for branch, names in zip(asked, reading.ask([branch.queries for branch in asked]), strict=True):
+                branch.results = tuple(names)
 
     def _answer(self, chain: Rows, parts: Sequence[_Window], answered: Sequence[_Branch]) -> None:
         """Read question, results and the text up to the next call."""
@@ -202,7 +238,7 @@ class _Scorer:
             keep = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, counts, strict=True)])
             wanted = [[*texts[item], self.tokens.open] for item in batch]
             for branch, scores in zip(members, self._token_scores(logits[torch.from_numpy(keep)], wanted), strict=True):
-                branch.logprobs, branch.opening = scores.tokens[:-1], float(scores.opening[-1])
+                branch.scores = scores
 
     def _token_scores(self, logits: Tensor, wanted: Sequence[Sequence[int]]) -> list[_Scores]:
         """Scores of the wanted tokens, row by row; the logits (N, V) that predict them are used up."""
@@ -212,30 +248,30 @@ class _Scorer:
         opening = logits[:, self.tokens.open] - normalizer
         logits[:, self.tokens.open] = -torch.inf
         silent = chosen - logits.logsumexp(1)
-        tokens = silent if self.gold.position else chosen - normalizer
         counts = [len(row) for row in wanted]
-        columns = (scores.double().cpu().split(counts) for scores in (tokens, silent, opening))
+        columns = (scores.double().cpu().split(counts) for scores in (chosen - normalizer, silent, opening))
         return [_Scores(*scores) for scores in zip(*columns, strict=True)]
 
-    def _mixed(self, plain: _Scores, branches: Sequence[_Branch]) -> tuple[np.ndarray, list[ScoredCall]]:
+    def _mixed(self, plain: _Scores, branches: Sequence[_Branch], gold: Gold) -> tuple[np.ndarray, list[ScoredCall]]:
         """Weigh both futures of each call."""
-        logprobs, records = plain.tokens[:-1].clone(), []
+        logprobs, records = plain.given(gold)[:-1].clone(), []
         former: tuple[float, float] | None = None  # weight of the call before, and its log-probability of a call here
         for branch in branches:
             calling = float(plain.opening[branch.place].exp())
             if former is not None:
                 calling = former[0] * float(np.exp(former[1])) + (1 - former[0]) * calling
-            calling = 1.0 if self.gold.position else calling
+            calling = 1.0 if gold.position else calling
             records.append(ScoredCall(branch.plan, calling, branch.queries, branch.results))
             here = slice(branch.place, branch.following)
-            alone = plain.tokens[here].clone()
+            alone = logprobs[here].clone()
             alone[0] = plain.silent[branch.place]
-            if branch.logprobs is None:
+            if branch.scores is None:
                 logprobs[here], former = alone, None
                 continue
             weight = torch.tensor([calling, 1 - calling], dtype=torch.double).log()
-            logprobs[here] = torch.logaddexp(weight[0] + branch.logprobs, weight[1] + alone)
-            former = (calling, branch.opening)
+            within = branch.scores.given(gold)[:-1]
+            logprobs[here] = torch.logaddexp(weight[0] + within, weight[1] + alone)
+            former = (calling, float(branch.scores.opening[-1]))
         return -logprobs.numpy(), records
 
 

@@ -20,6 +20,7 @@ from palimpsest.facts import Query
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.rows import Rows, continue_greedily
 from palimpsest.memllm.calls import RESULTS, Malformed, ReadCall, parse_read
+from palimpsest.memllm.copying import CopiedNames
 from palimpsest.memllm.lookup import Found, Lookup
 from palimpsest.memllm.tokens import CallTokens
 
@@ -81,19 +82,30 @@ class _Row:
 
 
 def write_questions(
-    tokens: CallTokens, rows: Rows, logits: Tensor, *, keep: bool
+    tokens: CallTokens, rows: Rows, logits: Tensor, *, keep: bool, texts: Sequence[Sequence[int]] | None = None
 ) -> list[tuple[str, ReadCall | Malformed]]:
     """Let a model ask in rows that end with the beginning of a call, ``tokens.read_prefix``.
 
     Args:
         rows: they grow by what is written; ``logits`` (B, V) stand after each row's last token.
         keep: whether the rows are wanted afterwards.
+        texts: for each row the tokens from which entities are copied, see :mod:`palimpsest.memllm.copying`; if not
+            given, they are free.
 
     Returns:
         The text of each call, and what it asks.
     """
     stop = {tokens.results, tokens.open, tokens.close, tokens.end}
-    written = continue_greedily(rows, logits, stop=stop, max_new_tokens=MAX_CALL_TOKENS, keep=keep)
+    names = None if texts is None else CopiedNames(tokens, texts)
+
+    def choose(live: list[int], logits: Tensor) -> Tensor:
+        if names is None:
+            return logits.argmax(1)
+        chosen = names.restrict(live, logits).argmax(1)
+        names.add(live, chosen.tolist())
+        return chosen
+
+    written = continue_greedily(rows, logits, stop=stop, max_new_tokens=MAX_CALL_TOKENS, choose=choose, keep=keep)
     calls = []
     for ids in written:
         text = tokens.decode([*tokens.read_prefix, *ids])
@@ -110,6 +122,7 @@ def read_on(
     *,
     max_new_tokens: int,
     stop: str | None = None,
+    copied: bool = False,
 ) -> list[Trace]:
     """Continue prompts greedily, looking things up, until the end of the text or a marker that belongs to no call.
 
@@ -117,12 +130,14 @@ def read_on(
         lm: speaks with its read adapter.
         max_new_tokens: of text; calls do not count.
         stop: end a row after the token in which its generated text first contains this.
+        copied: whether what is asked about must be copied from the text, see :mod:`palimpsest.memllm.copying`.
 
     Raises ValueError if ``max_new_tokens`` is not positive, the model in training mode, or a prompt so long that the
     model's context has no room for ``max_new_tokens`` more.
     """
     traces: list[Trace] = []
-    for traces in stream(lm, tokens, lookup, prompts, max_new_tokens=max_new_tokens, stop=stop):  # noqa: B007
+    steps = stream(lm, tokens, lookup, prompts, max_new_tokens=max_new_tokens, stop=stop, copied=copied)
+    for traces in steps:  # noqa: B007
         pass
     return traces
 
@@ -135,13 +150,14 @@ def stream(
     *,
     max_new_tokens: int,
     stop: str | None = None,
+    copied: bool = False,
 ) -> Iterator[list[Trace]]:
     """As :func:`read_on`, but yields the traces so far after every token and every call."""
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
     if lm.model.training:
         raise ValueError("the model is in training mode, where dropout would change its choices: call model.eval()")
-    generation = _Generation(lm, tokens, lookup, prompts, max_new_tokens, stop)
+    generation = _Generation(lm, tokens, lookup, prompts, max_new_tokens, stop, copied)
     while generation.live:
         generation.advance()
         yield generation.traces()
@@ -156,9 +172,10 @@ class _Generation:
         prompts: Sequence[str],
         max_new_tokens: int,
         stop: str | None,
+        copied: bool,
     ) -> None:
         self.lm, self.tokens, self.lookup = lm, tokens, lookup
-        self.prompts, self.stop = list(prompts), stop
+        self.prompts, self.stop, self.copied = list(prompts), stop, copied
         self.states = [_Row(list(tokens.text(prompt).ids), []) for prompt in prompts]
         self.starts = [len(state.ids) for state in self.states]
         self.limits = [start + max_new_tokens for start in self.starts]
@@ -212,7 +229,8 @@ class _Generation:
         rows = self.rows.branch(places, [1 + length for length in kept])
         prefix = self.tokens.read_prefix
         logits = self._read(rows, [state.ids[length:] + prefix for state, length in zip(states, kept, strict=True)])
-        calls = self._answered(states, write_questions(self.tokens, rows, logits, keep=True))
+        texts = [state.ids for state in states] if self.copied else None
+        calls = self._answered(states, write_questions(self.tokens, rows, logits, keep=True, texts=texts))
         answers = {}
         for item, (row, state, call) in enumerate(zip((self.live[p] for p in places), states, calls, strict=True)):
             answer = self.tokens.answer([found.name for found in call.results])

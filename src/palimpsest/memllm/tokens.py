@@ -141,6 +141,10 @@ class CallTokens:
         """The rest of a read call: the results and the closing marker."""
         return self._encode(render_results(names, spaced=self.spaced))
 
+    def name(self, text: str) -> list[int]:
+        """A name, as it stands in a call."""
+        return self._encode(" " * self.spaced + text)
+
     def write(self, triples: Iterable[Triple]) -> list[int]:
         """A write call."""
         return self._encode(render_write(triples, spaced=self.spaced))

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 from accelerate import PartialState
+from hydra.utils import instantiate
 from tqdm import tqdm
 
 from palimpsest.data.prepared import PreparedData
@@ -26,8 +27,9 @@ from palimpsest.memllm.finetune import Finetuning, finetune
 from palimpsest.memllm.targets import AnswerCounts, read_targets
 from palimpsest.memllm.tokens import CallTokens
 
-Adapter = Literal["read", "write", "plain"]
-"""``plain`` is finetuned on the same text without any memory: what the others are compared with."""
+Adapter = Literal["write", "read", "plain"]
+"""In the order of their training, as one may go on from another that was trained before. ``plain`` is finetuned on the
+same text without any memory: what the others are compared with."""
 ADAPTERS: tuple[Adapter, ...] = get_args(Adapter)
 HISTORY = ["adapter", "step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm", "dev_loss"]
 
@@ -104,7 +106,7 @@ class FinetuningData:
     @property
     def most(self) -> int:
         """How many training documents the adapter that learns from most is given."""
-        return max(map(self._count, self.settings["documents"]))
+        return max(map(self._count, ADAPTERS))
 
     @cached_property
     def chosen(self) -> list[Document]:
@@ -125,7 +127,7 @@ class FinetuningData:
         return make(adapter, chosen, [*self.chosen, *self.train[self.most :]]), make(adapter, watched, self.dev)
 
     def _count(self, adapter: Adapter) -> int:
-        wanted = self.settings["documents"][adapter]
+        wanted = self.settings["adapters"][adapter]["documents"]
         return len(self.train) if wanted is None else int(wanted)
 
     def _curated(self, documents: list[Document]) -> list[Document]:
@@ -140,6 +142,19 @@ class FinetuningData:
         return [page for at, own in enumerate(documents) for page in (own, *changed[at * copies :][:copies])]
 
 
+def options(settings: Mapping[str, Any], adapter: Adapter) -> dict[str, Any]:
+    """How an adapter is trained by the section ``memllm`` of the parameters: what :func:`train_adapter` takes by name.
+
+    Of ``adapters.ADAPTER``: ``documents`` to learn from (``null``: all), ``start``, and its ``learning_rate``.
+    """
+    own = settings["adapters"][adapter]
+    return {
+        "lora": instantiate(settings["lora"]),
+        "schedule": instantiate(settings["finetuning"], learning_rate=own["learning_rate"]),
+        "start": own["start"],
+    }
+
+
 def train_adapter(
     lm: LanguageModel,
     adapter: Adapter,
@@ -149,15 +164,16 @@ def train_adapter(
     *,
     lora: Lora,
     schedule: Finetuning,
+    start: Adapter | None = None,
     log: Log = lambda row, step: None,
 ) -> pd.DataFrame:
     """Train an adapter and save it as ``folder/adapter``; one that was interrupted goes on from its last checkpoint.
 
-    Of several processes that train together the main one saves. Returns the history of
-    :func:`palimpsest.memllm.finetune.finetune` as a table.
+    It begins as the adapter ``start`` that is in ``folder``, or as none. Of several processes that train together the
+    main one saves. Returns the history of :func:`palimpsest.memllm.finetune.finetune` as a table.
     """
     checkpoints = folder / f".{adapter}.checkpoints"
-    lm = attach_adapter(lm, adapter, lora, schedule.seed)
+    lm = attach_adapter(lm, adapter, lora, schedule.seed, start=folder / start if start else None)
     history = finetune(lm, train, dev, schedule, checkpoints=checkpoints, log=log)
     if PartialState().is_main_process:
         save_adapter(lm, adapter, folder / adapter)

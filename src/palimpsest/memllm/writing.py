@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.rows import Rows, continue_greedily
 from palimpsest.lm.scoring import windows
 from palimpsest.memllm.calls import CLOSE, Malformed, parse_write
+from palimpsest.memllm.copying import CopiedNames
 from palimpsest.memllm.tokens import CallTokens
 
 STOPPING_DELAY = 5
@@ -39,7 +40,8 @@ class LateStopping(LogitsProcessor):
         self.close, self.delay, self.ends = close, delay, torch.tensor(list(ends), dtype=torch.long)
         self.best = torch.full((rows,), -1)
         """How many tokens the best call of each row has before its closing marker; -1: it never closed."""
-        self._best_mean = torch.full((rows,), -torch.inf, dtype=torch.double)
+        self.best_mean = torch.full((rows,), -torch.inf, dtype=torch.double)
+        """The mean log-probability, in nats a token, of that call."""
         self._since = torch.zeros(rows, dtype=torch.long)  # points from the best one on, itself included
         self._total = torch.zeros(rows, dtype=torch.double)  # log-probability of the tokens so far
         self._count = torch.zeros(rows, dtype=torch.long)
@@ -48,17 +50,21 @@ class LateStopping(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         return self.step(torch.arange(len(scores)), scores)
 
-    def step(self, rows: Tensor, scores: Tensor) -> Tensor:
-        """Logits (R, V) of some rows with the marker forbidden where decoding is to go on; the best is then taken."""
-        logprobs = scores.float().log_softmax(-1)
+    def step(self, rows: Tensor, scores: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """Logits (R, V) of some rows with the marker forbidden where decoding is to go on; the best is then taken.
+
+        ``allowed`` are the same logits where some other tokens are forbidden as well (minus infinity). What is taken is
+        one of those; how probable it is, is told by ``scores``.
+        """
+        logprobs, scores = scores.float().log_softmax(-1), scores if allowed is None else allowed
         closing = (scores.argmax(-1).cpu() == self.close) & ~self._over[rows]
         ending = closing & (self._since[rows] >= self.delay)
         first = ending & (self.best[rows] < 0)  # a delay of 0
         point = (closing & ~ending) | first
         mean = (self._total[rows] + logprobs[:, self.close].double().cpu()) / (self._count[rows] + 1)
-        better = point & (mean > self._best_mean[rows])
+        better = point & (mean > self.best_mean[rows])
         self._since[rows[point & ~better]] += 1
-        for state, value in ((self._best_mean, mean[better]), (self.best, self._count[rows[better]]), (self._since, 1)):
+        for state, value in ((self.best_mean, mean[better]), (self.best, self._count[rows[better]]), (self._since, 1)):
             state[rows[better]] = value
         scores = scores.clone()
         scores[(closing & ~ending).to(scores.device), self.close] = -torch.inf
@@ -71,13 +77,24 @@ class LateStopping(LogitsProcessor):
 
 @dataclass(frozen=True, slots=True)
 class SentenceWrite:
-    """What a sentence gave: the call as generated, its triples, and its parts that were none."""
+    """What a sentence gave: the call as generated, its triples, and its parts that were none.
+
+    ``confidence`` is the mean log-probability of the call's tokens, in nats; minus infinity if it did not end.
+    """
 
     document: int
     sentence: int
     call: str
     triples: tuple[Triple, ...]
     rejected: tuple[Malformed, ...]
+    confidence: float = 0.0
+
+
+def confident(writes: Sequence[SentenceWrite], least: float | None) -> list[SentenceWrite]:
+    """The same, without the triples of calls whose confidence is below ``least``: what is unsure is not stored."""
+    if least is None:
+        return list(writes)
+    return [write if write.confidence >= least else replace(write, triples=()) for write in writes]
 
 
 def write_calls(
@@ -87,6 +104,7 @@ def write_calls(
     *,
     window: int,
     delay: int = STOPPING_DELAY,
+    copied: bool = False,
     max_new_tokens: int = MAX_NEW_TOKENS,
     max_tokens_per_batch: int = DEFAULT_TOKENS_PER_BATCH,
     progress: bool = False,
@@ -99,6 +117,8 @@ def write_calls(
         lm: speaks with its write adapter.
         window: tokens of text before a sentence that the model sees at the most.
         delay: see :class:`LateStopping`.
+        copied: whether subjects and objects must be copied from what the model sees of the text, see
+            :mod:`palimpsest.memllm.copying`.
         max_new_tokens: a call that has not closed by then is given up.
 
     Raises:
@@ -117,7 +137,7 @@ def write_calls(
     written: list[SentenceWrite] = []
     sizes = [len(part.context) + sum(map(len, part.prompts)) for part in parts]
     for batch in tracked(length_batches(sizes, max_tokens_per_batch), "writing", progress):
-        written += _write_batch(lm, tokens, [parts[item] for item in batch], delay, max_new_tokens)
+        written += _write_batch(lm, tokens, [parts[item] for item in batch], delay, copied, max_new_tokens)
     return sorted(written, key=lambda call: (call.document, call.sentence))
 
 
@@ -130,6 +150,12 @@ class _Part:
     sentences: list[int]
     places: list[int]
     prompts: list[list[int]]
+    ends: list[int]
+    text: list[int]
+
+    def seen(self, item: int) -> list[int]:
+        """The tokens of the text up to the end of a sentence."""
+        return self.text[: self.ends[item]]
 
 
 def _parts(index: int, document: Document, tokens: CallTokens, window: int) -> list[_Part]:
@@ -144,12 +170,13 @@ def _parts(index: int, document: Document, tokens: CallTokens, window: int) -> l
         ]
         places = [spans[number][0] - first for number in chosen]
         if chosen:
-            parts.append(_Part(index, text.ids[first : first + max(places)], chosen, places, prompts))
+            ends, whole = [spans[number][1] - first for number in chosen], text.ids[first:]
+            parts.append(_Part(index, whole[: max(places)], chosen, places, prompts, ends, whole[: max(ends)]))
     return parts
 
 
 def _write_batch(
-    lm: LanguageModel, tokens: CallTokens, parts: Sequence[_Part], delay: int, max_new_tokens: int
+    lm: LanguageModel, tokens: CallTokens, parts: Sequence[_Part], delay: int, copied: bool, max_new_tokens: int
 ) -> list[SentenceWrite]:
     chain = Rows(lm, len(parts))
     chain.read([[tokens.start, *part.context] for part in parts])
@@ -159,9 +186,14 @@ def _write_batch(
     ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0) - 1
     logits = rows.read(prompts)[ends]
     stopper = LateStopping(tokens.close, delay, len(rows))
+    names = CopiedNames(tokens, [parts[row].seen(item) for row, item in sentences]) if copied else None
 
     def choose(live: list[int], logits: Tensor) -> Tensor:
-        return stopper.step(torch.tensor(live), logits).argmax(1)
+        allowed = names.restrict(live, logits) if names else None
+        chosen = stopper.step(torch.tensor(live), logits, allowed).argmax(1)
+        if names:
+            names.add(live, chosen.tolist())
+        return chosen
 
     ids = continue_greedily(
         rows,
@@ -172,11 +204,13 @@ def _write_batch(
         keep=False,
     )
     calls = []
-    for (row, item), generated, best in zip(sentences, ids, stopper.best.tolist(), strict=True):
+    ends_of_calls = zip(stopper.best.tolist(), stopper.best_mean.tolist(), strict=True)
+    for (row, item), generated, (best, mean) in zip(sentences, ids, ends_of_calls, strict=True):
         closed = [*generated[:best], tokens.close] if best >= 0 else generated
         call = tokens.decode([*tokens.write_prefix, *closed])
         parsed = parse_write(call) if best >= 0 else Malformed(call, f"expected {CLOSE} in the end")
         triples, rejected = ([], [parsed]) if isinstance(parsed, Malformed) else parsed
         part = parts[row]
-        calls.append(SentenceWrite(part.document, part.sentences[item], call, tuple(triples), tuple(rejected)))
+        place = part.document, part.sentences[item]
+        calls.append(SentenceWrite(*place, call, tuple(triples), tuple(rejected), mean))
     return calls

@@ -39,7 +39,7 @@ def write_document(realm: Realm, main: Thing, rng: Random, restated: bool = Fals
     """A document of 5 to 10 sentences about ``main``; the annotations list exactly what the sentences state.
 
     One that is ``restated`` says everything twice and is twice as long: in two wordings, or once in words and once as a
-    record, *subject | relation | object*.
+    record, *subject>> relation>> object*, which is how a memory call names a triple.
     """
     page = _Page(realm, main)
     count = rng.randint(*SENTENCES)
@@ -87,8 +87,9 @@ def _plan(realm: Realm, main: Thing, rng: Random, count: int) -> list[Statement]
 
 def _twice(page: _Page, statements: list[Statement], rng: Random) -> list[tuple[Statement, Say]]:
     """Each statement again: at once, or all of them in the end, in another order."""
-    forms: list[tuple[Say, Say]] = [(page.state, page.state), (page.state, page.record), (page.record, page.state)]
-    first, second = rng.choice(forms)
+    # A record of what was just said is the commonest, as most of writing a memory is that.
+    forms: list[tuple[Say, Say]] = [(page.state, page.state), (page.record, page.state), (page.state, page.record)]
+    first, second = rng.choices(forms, (1, 1, 2))[0]
     if rng.random() < RESTATED_AT_ONCE:
         return [(statement, say) for statement in statements for say in (first, second)]
     again = rng.sample(statements, len(statements))
@@ -130,7 +131,7 @@ class _Page:
         subject, relation, thing = statement
         name, row = self.realm.universe.name, list[str]()
         self._mention(subject, name(subject), row)
-        row += ["|", *relation.label.split(), "|"]
+        row += [">>", *relation.label.split(), ">>"]
         self._mention(thing, name(thing), row)
         wordings = self.wordings.setdefault((subject, relation.pid, thing), {})
         wordings["record"] = len(self.sentences)
