@@ -12,12 +12,20 @@ import torch
 
 from palimpsest.editors.editor import Editor
 from palimpsest.editors.none import NoEdit
-from palimpsest.evaluation.drift import DriftTexts, divergences, drift_texts, fluency, held_out_losses, ngram_entropy
+from palimpsest.evaluation.drift import (
+    DriftTexts,
+    divergences,
+    drift_texts,
+    fluency,
+    held_out_losses,
+    ngram_entropy,
+    perplexity_ratio,
+)
 from palimpsest.evaluation.statistics import ratio
 from palimpsest.facts import Edit
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.prompts import encode_targets
-from palimpsest.lm.scoring import TargetScore, score_targets
+from palimpsest.lm.scoring import TargetScore, score_targets, token_losses
 from palimpsest.lm.tokenizer import train_tokenizer
 from palimpsest.lm.train import Architecture
 
@@ -120,3 +128,13 @@ def test_fluency_of_what_is_written_after_the_generation_prompts() -> None:
         ("3", 1, " a b a b"),
     ]
     assert rows[0]["entropy"] == ngram_entropy("a b a b a b")
+
+
+def test_the_ratio_of_perplexities(tiny: LanguageModel) -> None:
+    same = perplexity_ratio(tiny, tiny, TEXTS)
+    assert (same.value, same.low, same.high, same.n) == (1.0, 1.0, 1.0, sum(map(len, tiny.encode(TEXTS))))
+    shape = Architecture(layers=2, width=32, feedforward=32, heads=2, context_length=64)
+    other = LanguageModel(shape.build(tiny.tokenizer, seed=1), tiny.tokenizer)
+    losses = [sum(loss.losses.sum() for loss in token_losses(lm, TEXTS)) for lm in (other, tiny)]
+    assert perplexity_ratio(other, tiny, TEXTS).value == pytest.approx(math.exp((losses[0] - losses[1]) / same.n))
+    assert perplexity_ratio(other, tiny, TEXTS).value < 1  # the loud one is the worse

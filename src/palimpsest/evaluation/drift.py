@@ -12,17 +12,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from palimpsest.editors.editor import Editor
 from palimpsest.evaluation.editing import Row
+from palimpsest.evaluation.statistics import Interval, ratio
 from palimpsest.facts import Edit
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.prompts import encode_targets
 from palimpsest.lm.rows import Rows, continue_greedily
-from palimpsest.lm.scoring import score_targets
+from palimpsest.lm.scoring import score_targets, token_losses
 
 TOKEN = re.compile(r"\w+|[^\w\s]")
 ENTROPIES = {2: 2 / 3, 3: 4 / 3}  # weight of the entropy of n-grams, by n
@@ -92,6 +94,13 @@ def divergences(editor: Editor, texts: DriftTexts) -> pd.DataFrame:
         differences = [new - old for new, old in zip(score.token_logprobs, before, strict=True)]
         rows.append((number, sum(math.expm1(difference) - difference for difference in differences), len(differences)))
     return pd.DataFrame(rows, columns=["sample", "kl", "tokens"])
+
+
+def perplexity_ratio(lm: LanguageModel, base: LanguageModel, texts: Sequence[str]) -> Interval:
+    """Perplexity of texts as a multiple of another model's with the same tokens; texts are resampled."""
+    losses, before = (token_losses(model, texts) for model in (lm, base))
+    more = [float(one.losses.sum() - other.losses.sum()) for one, other in zip(losses, before, strict=True)]
+    return ratio(more, [len(one.losses) for one in losses], np.exp)
 
 
 def fluency(editor: Editor, edits: Sequence[Edit], *, max_new_tokens: int = 100) -> list[Row]:

@@ -43,6 +43,8 @@ class Larimar(nn.Module):
         lm: the decoder; unless it is frozen, it is changed in place.
         slots: K; code: C.
         seed: of the first weights.
+        tune_code: whether the map from the encoder to z is trained. Where keys are prompts and values are answers, the
+            encoder's own geometry serves better.
         tuning: what of the decoder is trained. LoRA changes all linear layers but the output.
         absent: see :class:`palimpsest.larimar.decoder.LatentDecoder`.
     """
@@ -56,6 +58,7 @@ class Larimar(nn.Module):
         code: int,
         seed: int = 0,
         tune_encoder: bool = False,
+        tune_code: bool = True,
         tuning: Tuning = "frozen",
         absent: Absent = "mask",
     ) -> None:
@@ -77,6 +80,7 @@ class Larimar(nn.Module):
             else:
                 nn.init.orthogonal_(self.to_code.weight, generator=torch.Generator().manual_seed(seed))
             self.to_code.weight *= math.sqrt(max(code, encoder.dimension))
+        self.to_code.requires_grad_(tune_code)
         self.to(lm.device)
         self.eval()
 

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from random import Random
 
 from palimpsest.data.prepared import PreparedData
-from palimpsest.facts import Document, Edit
+from palimpsest.facts import Edit
 from palimpsest.larimar.examples import answer_examples, text_examples
 from palimpsest.larimar.model import Larimar
 from palimpsest.larimar.sources import Codes, Episodes, NoisyValues
-from palimpsest.larimar.training import LANGUAGE, Task
+from palimpsest.larimar.training import Task
 
 Pair = tuple[str, str]
 """A prompt and the answer to it."""
 
 
 def episode_task(
-    model: Larimar, texts: Sequence[str], plain: Sequence[str], *, sizes: Sequence[int], max_tokens: int
+    model: Larimar, pairs: Sequence[Pair], plain: Sequence[str], *, sizes: Sequence[int], max_tokens: int
 ) -> Task:
-    """The published objective: texts are written in episodes, read back and said again (Larimar, section 3).
+    """The published objective: statements are written in episodes, read back and said again (Larimar, section 3).
 
     Args:
-        texts: chunks; ``plain`` are said without memory.
+        pairs: what is stated, as ``prompt answer.``
+        plain: texts that are said without memory.
         sizes: of episodes.
-        max_tokens: of a chunk, the rest is left out.
+        max_tokens: of a text, the rest is left out.
     """
+    texts = [f"{prompt} {answer}." for prompt, answer in pairs]
     return Task(
         text_examples(model.lm, texts, max_tokens=max_tokens),
         Episodes(Codes(model, texts), tuple(sizes)),
@@ -34,47 +38,33 @@ def episode_task(
 
 
 def answer_task(
-    model: Larimar,
-    pairs: Sequence[Pair],
-    plain: Sequence[str],
-    *,
-    noise: tuple[float, float],
-    max_tokens: int,
-    language: float,
+    model: Larimar, pairs: Sequence[Pair], plain: Sequence[str], *, noise: Sequence[float], max_tokens: int
 ) -> Task:
     """For memories that keep keys and values apart: given a prompt and the noisy value of an answer, give the answer.
 
     Args:
-        plain: texts that are said without memory, with weight ``language``.
-        noise: see :class:`palimpsest.larimar.sources.NoisyValues`.
-        max_tokens: of a plain text.
+        plain: texts that are said without memory; ``max_tokens`` of each.
+        noise: the least and the most, see :class:`palimpsest.larimar.sources.NoisyValues`.
     """
     prompts, answers = zip(*pairs, strict=True)
+    least, most = noise
     return Task(
         answer_examples(model.lm, prompts, answers),
-        NoisyValues(Codes(model, answers), noise),
+        NoisyValues(Codes(model, answers), (least, most)),
         text_examples(model.lm, plain, max_tokens=max_tokens),
-        {LANGUAGE: language},
     )
 
 
-def edit_pairs(edits: Iterable[Edit]) -> Iterator[Pair]:
-    """Each edit's prompt with its new answer, and with its old one: which of the two is right, only a value tells."""
+def edit_pairs(edits: Sequence[Edit], others: int, seed: int) -> Iterator[Pair]:
+    """Each edit's prompt with its new answer, its old ones, and ``others`` random answers to prompts of its relation:
+    which of them is wanted, only a value tells."""
+    answers: dict[str | None, dict[str, None]] = defaultdict(dict)
     for edit in edits:
-        yield edit.prompt, edit.target_new
-        yield from ((edit.prompt, answer) for answer in edit.target_true)
-
-
-def mention_pairs(documents: Iterable[Document]) -> Iterator[Pair]:
-    """Sentences up to the last name in them, and that name, where something stands before it."""
-    for document in documents:
-        text = document.text
-        last = {mention.sentence: mention for _, mention in document.mentions()}
-        for sentence, (start, _) in enumerate(document.sentence_spans()):
-            if sentence in last:
-                begin, _ = document.span(last[sentence])
-                if prompt := text[start:begin].strip():
-                    yield prompt, last[sentence].name
+        answers[edit.relation].update(dict.fromkeys([edit.target_new, *edit.target_true]))
+    pools, rng = {relation: list(names) for relation, names in answers.items()}, Random(seed)
+    for edit in edits:
+        drawn = rng.choices(pools[edit.relation], k=others)
+        yield from ((edit.prompt, answer) for answer in (edit.target_new, *edit.target_true, *drawn))
 
 
 def chunks(prepared: PreparedData, split: str, count: int) -> list[str]:

@@ -29,6 +29,7 @@ from palimpsest.memllm.examples import Example
 from palimpsest.memllm.finetune import Batches, digest
 
 LANGUAGE = "language"
+HISTORY = ["model", "step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm", "dev_loss"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,6 +129,24 @@ def memllm_write_table(figures: Figures) -> list[str]:
     return rows
 
 
+def larimar_single_table(figures: Figures) -> list[str]:
+    """Single edits by Larimar's published read-out and by the best."""
+    measures = {
+        "success": "the new answer is more probable than the old",
+        "exact": "the new answer is said",
+        "paraphrase": "more probable, asked in other words",
+        "paraphrase_prefixed": "… and after an unrelated sentence",
+        "neighborhood": "neighbours keep their answer, memory always read",
+        "neighborhood_scope": "… with scope detection",
+    }
+    rows = ["| one edit in memory | published | best |", "| --- | --- | --- |"]
+    for key, words in measures.items():
+        names = [f"larimar.{kind}single.{key}" for kind in ("", "best.")]
+        cells = [f"{figures[n]:.1%} ({figures[f'{n}.low']:.1%} – {figures[f'{n}.high']:.1%})" for n in names]
+        rows.append(f"| {words} | {' | '.join(cells)} |")
+    return rows
+
+
 def bench_table(figures: Figures) -> list[str]:
     """The benchmarks, with the range of their repetitions."""
     rows = ["| benchmark | figure | range |", "| --- | --- | --- |"]
@@ -147,6 +165,7 @@ TABLES: dict[str, tuple[Callable[[Figures], list[str]], str]] = {
     "memory": (memory_table, "results/metrics/headline.json"),
     "memllm_perplexity": (memllm_perplexity_table, "results/metrics/headline.json"),
     "memllm_write": (memllm_write_table, "results/metrics/headline.json"),
+    "larimar_single": (larimar_single_table, "results/metrics/headline.json"),
     "seconds": (seconds_table, "results/metrics/headline.json"),
     "bench": (bench_table, "results/metrics/bench.json"),
 }
