@@ -22,8 +22,8 @@ class PreparedData:
     ``text/SPLIT.txt``        text               ``train``: what the base LM reads; ``dev``: the same kind, unread
     ``documents/SPLIT.json``  DocRED             ``train``, ``dev``, ``test``; ``seen``: unread documents about
                                                  entities that the training text often mentions
-    ``edits/SPLIT.json``      CounterFact        ``dev``, ``test``: counterfactual edits
-    ``questions/SPLIT.json``  ZsRE               ``dev``, ``test``: questions
+    ``edits/SPLIT.json``      CounterFact        ``train``, ``dev``, ``test``: counterfactual edits
+    ``questions/SPLIT.json``  ZsRE               ``dev``, ``test``, in the world also ``train``: questions
     ``recall/SPLIT.json``     CounterFact        facts to ask before any edit: ``train`` is about entities of the
                                                  training text, ``test`` about entities that it does not mention
     ========================  =================  ==============================================================

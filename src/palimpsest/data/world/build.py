@@ -52,8 +52,8 @@ def build_world(
             ``test`` about entities of their own realms. ``text`` counts the unread chunks of the dev text, ``restated``
             those documents of the training text that are about entities of ``rare`` and state everything twice: what
             is said again can only be copied, so from them a model learns to copy.
-        edits: how many edits and questions ``dev`` and ``test`` have at the most; both are about facts of entities
-            that the training text tells of, first the famous, and no subject is in both.
+        edits: how many edits and questions each split has at the most; they are about facts of entities that the
+            training text tells of, first the famous, and no subject is in two splits. From ``train`` methods learn.
         recall: how many facts are asked before any edit, per realm: first those of famous entities, then of others.
     """
     universe = Universe(seed, {name: Sizes(**sizes) for name, sizes in realms.items()})
