@@ -18,6 +18,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
+from palimpsest.lm.attention import prefer_fast_attention
+
 log = logging.getLogger(__name__)
 
 # What architectures call the number of positions; the standard name comes first.
@@ -153,6 +155,7 @@ def load_lm(
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ModelError(f"{name}: {len(missing)} weights are missing and would be random, for example {missing[0]}")
+    prefer_fast_attention(model)
     log.info("loaded %s: %s, %.1f M parameters", name, config.model_type, model.num_parameters() / 1e6)
     return LanguageModel(model.to(device), tokenizer, add_bos=add_bos, context_limit=context_limit)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from palimpsest.lm.attention import prefer_fast_attention
 from palimpsest.lm.descent import Descent, Log, Row, descend
 from palimpsest.lm.induction import add_induction_heads
 from palimpsest.lm.loss import linear_cross_entropy
@@ -28,7 +29,6 @@ class Architecture:
     feedforward: int
     heads: int
     context_length: int
-    attention: str = "sdpa"
     induction: bool = True
 
     def build(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
@@ -45,11 +45,11 @@ class Architecture:
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
-            attn_implementation=self.attention,
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = Qwen2ForCausalLM(config)
+        prefer_fast_attention(model)
         if self.induction:
             add_induction_heads(model, torch.Generator().manual_seed(seed))
         return model

@@ -389,8 +389,3 @@ RELATIONS: tuple[Relation, ...] = (
 
 BY_PID: dict[str, Relation] = {relation.pid: relation for relation in RELATIONS}
 LABELS: dict[str, str] = {relation.pid: relation.label for relation in RELATIONS}
-
-
-def relations_of(kind: Kind) -> tuple[Relation, ...]:
-    """The relations that a subject of this kind can have."""
-    return tuple(relation for relation in RELATIONS if relation.subject is kind)
