@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palimpsest.evaluation.extraction import by_delay, extraction_counts, extraction_quality, mistakes
+from palimpsest.evaluation.extraction import by_delay, extraction_counts, extraction_quality, loosest, mistakes
 from palimpsest.evaluation.statistics import Interval
 from palimpsest.facts import Document, Entity, Fact, Mention, Triple
 from palimpsest.memllm.calls import Malformed
@@ -121,3 +121,14 @@ def test_delays_are_compared() -> None:
     recalls = table[table["metric"] == "recall"].set_index("delay")["value"]
     assert recalls.to_dict() == {0: 1 / 4, 5: 1 / 2}
     assert len(table) == 6
+
+
+def test_the_loosest_confidence_that_is_surely_precise() -> None:
+    levels = pd.DataFrame(
+        [(-3.0, "precision", 0.93), (-2.0, "precision", 0.94), (-1.0, "precision", 0.95), (-0.5, "precision", 0.97)]
+        + [(level, "recall", 0.99) for level in (-3.0, -2.0, -1.0, -0.5)],
+        columns=["least", "metric", "low"],
+    )
+    assert loosest(levels, wrong=0.05) == -1.0
+    assert loosest(levels, wrong=0.1) == -3.0
+    assert loosest(levels, wrong=0.01) == -0.5  # none is: the strictest

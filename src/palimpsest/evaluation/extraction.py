@@ -86,6 +86,20 @@ def by_confidence(
     return by_delay(counts).rename(columns={"delay": "least"})
 
 
+def loosest(by_least: pd.DataFrame, wrong: float) -> float:
+    """The least confidence to ask for, so that at most a share ``wrong`` of what is stored is wrong, at 95 %.
+
+    Args:
+        by_least: of :func:`by_confidence`, on development data.
+
+    Returns:
+        The lowest of its levels at which precision, by the lower bound of its interval, is high enough; if it nowhere
+        is, the highest level.
+    """
+    precise = by_least[(by_least["metric"] == "precision") & (by_least["low"] >= 1 - wrong)]
+    return float(precise["least"].min() if len(precise) else by_least["least"].max())
+
+
 def by_delay(counts: Mapping[float, pd.DataFrame]) -> pd.DataFrame:
     """Quality at each stopping delay: columns ``delay``, ``metric``, ``value``, ``low``, ``high``, ``n``."""
     rows = [

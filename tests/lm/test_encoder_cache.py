@@ -1,0 +1,49 @@
+"""An encoder that remembers gives what the encoder gives, and computes it once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from palimpsest.lm.encoder import SentenceEncoder
+from palimpsest.lm.encoder_cache import RememberingEncoder
+
+TEXTS = ["Ada was born in Turin.", "Where?", "Ada was born in Turin.", "Bo wrote Fear."]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SentenceEncoder:
+    return SentenceEncoder.load()
+
+
+def test_vectors_are_those_of_the_encoder(encoder: SentenceEncoder) -> None:
+    remembering = RememberingEncoder.of(encoder)
+    assert remembering.identity == encoder.identity
+    found = remembering.encode(TEXTS)
+    torch.testing.assert_close(found, encoder.encode(TEXTS), atol=1e-6, rtol=0)
+    assert torch.equal(remembering.encode(TEXTS[1:]), found[1:])  # bit for bit, whatever the batch
+    assert remembering.encode([]).shape == (0, encoder.dimension)
+
+
+def test_a_text_is_encoded_once(encoder: SentenceEncoder) -> None:
+    read: list[str] = []
+
+    class Counting(SentenceEncoder):
+        def encode(self, texts: Sequence[str], **options: int) -> Tensor:
+            read.extend(texts)
+            return super().encode(texts, **options)
+
+    class Both(RememberingEncoder, Counting):
+        pass
+
+    counted = Both.of(encoder)
+    for _ in range(2):
+        counted.encode(TEXTS)
+    assert read == [TEXTS[0], TEXTS[1], TEXTS[3]]
+    assert Both.of(counted) is counted
+    assert {field.name for field in fields(SentenceEncoder)} < {field.name for field in fields(RememberingEncoder)}
