@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import tiny_memllm
 import torch
-from hydra.utils import instantiate
 
 from palimpsest.editors.editor import Editor
 from palimpsest.editors.registry import build_editor
@@ -19,6 +19,7 @@ from palimpsest.lm.batching import padded
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.tokenizer import train_tokenizer
 from palimpsest.lm.train import Architecture
+from palimpsest.memory import TripleMemory
 
 CORPUS = [
     "The mother tongue of Danielle Darrieux is French. She was born in Bordeaux and lived in Paris.",
@@ -64,13 +65,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "memit": described("memit", "Memit", "MemitSettings", layers=[0], covariance_weight=1e-6, **VALUES),
     "alphaedit": described("alphaedit", "AlphaEdit", "AlphaEditSettings", layers=[0], threshold=1e-4, ridge=1e-6,
                            **VALUES),
+    "memllm": described("memllm", "MemLlmEditor", "MemLlmSettings"),
     "larimar_span": larimar("SpanAddressing", prior={"_target_": "torch.eye", "_args_": [32, 64]}),
     "larimar_features": larimar("FeatureAddressing", slots=64, key_size=64, seed=0),
     "larimar_nearest": larimar("NearestAddressing", slots=16, key_size=64),
 }  # fmt: skip
 LARIMAR = {name for name in METHODS if name.startswith("larimar_")}
 # They leave prompts alone that have nothing to do with any edit.
-MEMORIES = {"incontext", "grace", "wise"} | LARIMAR
+MEMORIES = {"incontext", "grace", "wise", "memllm"} | LARIMAR
 SENTENCE_STARTS = ["The mother tongue of Danielle Darrieux", "What continent is Mount Erebus", "Who wrote Dusk"]
 IRRELEVANT = ["Glenda Adams was born in", "Oslo lies in", "The novel was published by", "Ann Lee wrote"]
 
@@ -101,9 +103,12 @@ def copying_lm() -> LanguageModel:
 
 def make(method: str, lm: LanguageModel) -> Editor:
     """An editor of a language model, with all that any method asks for at hand."""
-    if method in LARIMAR:  # which brings its own language model
-        return instantiate(METHODS[method], tiny_larimar(lm))
-    return build_editor(METHODS[method], lm, {"encoder": WordEncoder(), "corpus": SHUFFLED, "irrelevant": IRRELEVANT})
+    resources = {"lm": lm, "encoder": WordEncoder(), "corpus": SHUFFLED, "irrelevant": IRRELEVANT}
+    if method == "memllm":
+        resources |= {"memory": TripleMemory.open(":memory:", WordEncoder()), **tiny_memllm.taught(copying_lm)}
+    if method in LARIMAR:
+        resources["model"] = tiny_larimar(lm)
+    return build_editor(METHODS[method], resources)
 
 
 def tiny_larimar(lm: LanguageModel) -> Larimar:

@@ -103,7 +103,7 @@ def test_forgetting_a_prompts_new_target_brings_back_the_former(lm: LanguageMode
 def logits(editor: Grace, prompt: str) -> torch.Tensor:
     """Logits (T, V) at a prompt, as the scorer of prompts of its length would see them."""
     [ids] = editor.lm.encode_prompts([prompt])
-    with editor._answering(_last_of(len(ids))):
+    with editor._answering(editor.read([prompt]), _last_of(len(ids))):
         return editor.lm.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
 
 

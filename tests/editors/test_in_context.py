@@ -41,36 +41,36 @@ def editor(lm: LanguageModel, facts: int, threshold: float) -> InContext:
 def test_the_nearest_facts_come_before_the_prompt_the_nearest_last(lm: LanguageModel) -> None:
     two = editor(lm, 2, 0.4)  # 66 degrees
     two.apply([edit("A", "x"), edit("B", "x"), edit("C", "x")])
-    assert two.augmented(["A is", "B is", "far", "", "A is"]) == [
+    assert two.read(["A is", "B is", "far", "", "A is"]) == [
         "B is x. A is x. A is", "C is x. B is x. B is", "far", "", "B is x. A is x. A is"
     ]  # fmt: skip
-    assert editor(lm, 2, 0.4).augmented(["A is"]) == ["A is"]
+    assert editor(lm, 2, 0.4).read(["A is"]) == ["A is"]
 
 
 def test_a_threshold_keeps_unrelated_prompts_as_they_are(lm: LanguageModel) -> None:
     strict = editor(lm, 3, 0.97)  # 14 degrees
     strict.apply([edit("A", "x"), edit("B", "x"), edit("C", "x")])
-    assert strict.augmented(["A is", "B is", "far"]) == ["A is x. A is", "B is x. B is", "far"]
+    assert strict.read(["A is", "B is", "far"]) == ["A is x. A is", "B is x. B is", "far"]
 
 
 def test_a_later_edit_of_the_same_prompt_hides_the_earlier_until_it_is_forgotten(lm: LanguageModel) -> None:
     two = editor(lm, 2, 0.9)
     two.apply([edit("A", "x"), edit("A", "y")])
-    assert two.augmented(["A is"]) == ["A is y. A is"]
+    assert two.read(["A is"]) == ["A is y. A is"]
     two.forget([edit("A", "y")])
-    assert two.augmented(["A is"]) == ["A is x. A is"]
+    assert two.read(["A is"]) == ["A is x. A is"]
 
 
 def test_of_equally_near_facts_the_newest_is_taken(lm: LanguageModel) -> None:
     one = editor(lm, 1, 0.9)
     one.apply([edit("A", "x"), edit("D", "x")])
-    assert one.augmented(["A is"]) == ["D is x. A is"]
+    assert one.read(["A is"]) == ["D is x. A is"]
 
 
 def test_a_prompt_is_encoded_once_and_a_fact_never_again(lm: LanguageModel) -> None:
     one = editor(lm, 1, 0.9)
     one.apply([edit("A", "x")])
-    one.augmented(["A is", "A is", "far", ""])
+    one.read(["A is", "A is", "far", ""])
     assert one.encoder.asked == ["A is x.", "A is", "far"]
 
 

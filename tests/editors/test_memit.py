@@ -4,12 +4,24 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import CORPUS, EDITS, FACTS, STRANGER, TEXTS, changed, knowing_lm, probabilities, tiny_lm, weights
+from tiny_models import (
+    CORPUS,
+    EDITS,
+    FACTS,
+    STRANGER,
+    TEXTS,
+    changed,
+    knowing_lm,
+    probabilities,
+    searched,
+    tiny_lm,
+    weights,
+)
 
 from palimpsest.editors.memit import Memit, MemitSettings, least_squares, spread
 from palimpsest.editors.rome import Rome, RomeSettings
 from palimpsest.editors.statistics import SecondMoment
-from palimpsest.editors.values import current_values, find_changes, mean_keys, prepare
+from palimpsest.editors.values import current_values, mean_keys, prepare
 from palimpsest.editors.weights import find_blocks
 
 SETTINGS = MemitSettings(
@@ -57,7 +69,7 @@ def test_several_layers_reach_the_target_states_together() -> None:
     before = weights(lm)
     editor = Memit(lm, corpus=CORPUS, settings=replace(SETTINGS, prefixes=0, covariance_weight=1e-9))
     requests, last = prepare(lm, EDITS, editor.prefixes), editor.blocks[-1].name
-    start, changes = current_values(lm, requests, last), find_changes(lm, requests, last, editor.settings)
+    start, changes = current_values(lm, requests, last), searched(lm, requests, last, editor.settings)
     editor.apply(EDITS)
     torch.testing.assert_close(current_values(lm, requests, last), start + changes, rtol=1e-3, atol=1e-3)
     assert changed(lm, before) == {block.weight_name for block in editor.blocks}
@@ -70,7 +82,7 @@ def test_each_layer_gets_an_equal_part_of_what_is_missing() -> None:
     blocks = find_blocks(lm.model)
     settings = replace(SETTINGS, layers=(0, 1, 2))
     requests = prepare(lm, EDITS, [""])
-    changes = find_changes(lm, requests, blocks[-1].name, settings).double()
+    changes = searched(lm, requests, blocks[-1].name, settings).double()
     parts: list[torch.Tensor] = []
 
     def write_nothing(number: int, keys: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from tiny_models import (
     changed,
     knowing_lm,
     probabilities,
+    searched,
     tiny_lm,
     weights,
 )
@@ -33,7 +34,7 @@ def expected(editor: Rome, lm: LanguageModel, edits: list[Edit]) -> torch.Tensor
     requests = prepare(lm, edits, editor.prefixes)
     [keys] = mean_keys(lm, requests, [editor.block])
     matrix = editor.block.matrix.double()
-    values = keys @ matrix.T + find_changes(lm, requests, editor.block.down_name, editor.settings)
+    values = keys @ matrix.T + searched(lm, requests, editor.block.down_name, editor.settings)
     for key, value in zip(keys, values, strict=True):
         direction = editor.moment.solve(key[None])[0]
         matrix = matrix + torch.outer(value - matrix @ key, direction) / (direction @ key)
@@ -64,7 +65,7 @@ def test_an_edit_maps_its_mean_key_to_its_value(architecture: str) -> None:
     requests = prepare(lm, EDITS[:1], editor.prefixes)
     [keys] = mean_keys(lm, requests, [editor.block])
     values = keys @ editor.block.matrix.double().T
-    values += find_changes(lm, requests, editor.block.down_name, SETTINGS).double()
+    values += searched(lm, requests, editor.block.down_name, SETTINGS).double()
     editor.apply(EDITS[:1])
     assert changed(lm, before) == {editor.block.weight_name}
     [after] = mean_keys(lm, requests, [editor.block])

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import CORPUS, EDITS, tiny_lm
+from tiny_models import CORPUS, EDITS, searched, tiny_lm
 
-from palimpsest.editors.values import Request, ValueSettings, draw_prefixes, find_changes, prepare
+from palimpsest.editors.values import Request, ValueSettings, draw_prefixes, prepare
 from palimpsest.editors.weights import find_blocks, hooked
 from palimpsest.lm.load import LanguageModel
 
@@ -62,7 +62,7 @@ def test_a_batch_is_searched_like_one_edit_at_a_time(architecture: str) -> None:
         expected = torch.stack([reference(lm, request, module, settings) for request in requests])
         for budget in (1, 8192):
             lm.model.zero_grad()
-            changes = find_changes(lm, requests, module, settings, max_tokens_per_batch=budget)
+            changes = searched(lm, requests, module, settings, max_tokens_per_batch=budget)
             torch.testing.assert_close(changes, expected, rtol=1e-3, atol=1e-3)
             assert all(weight.grad is None and weight.requires_grad for weight in lm.model.parameters())
 
@@ -72,12 +72,12 @@ def test_an_edit_that_is_done_stays_while_others_go_on() -> None:
     module = find_blocks(lm.model)[0].name
     requests = prepare(lm, EDITS, [""])
     settings = replace(SETTINGS, steps=20, clamp=100.0)
-    assert (find_changes(lm, requests, module, settings).norm(dim=1) > 0).all()
+    assert (searched(lm, requests, module, settings).norm(dim=1) > 0).all()
     at_once = replace(settings, enough=1e-30)
-    assert not find_changes(lm, requests, module, at_once).any()
-    clamped = find_changes(lm, requests, module, replace(settings, clamp=0.1))
+    assert not searched(lm, requests, module, at_once).any()
+    clamped = searched(lm, requests, module, replace(settings, clamp=0.1))
     assert (clamped.norm(dim=1) > 0).all()
-    assert (clamped.norm(dim=1) < find_changes(lm, requests, module, settings).norm(dim=1)).all()
+    assert (clamped.norm(dim=1) < searched(lm, requests, module, settings).norm(dim=1)).all()
 
 
 def test_prefixes_are_openings_of_texts() -> None:

@@ -11,6 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from palimpsest.editors.values import Request, ValueSettings, current_values, find_changes
 from palimpsest.facts import Edit
 from palimpsest.lm.batching import padded
 from palimpsest.lm.load import LanguageModel
@@ -129,6 +130,13 @@ def probabilities(lm: LanguageModel, facts: Sequence[Edit], *, new: bool) -> lis
     answers = [fact.target_new if new else fact.target_true[0] for fact in facts]
     scores = score_targets(lm, [fact.prompt for fact in facts], answers)
     return [math.exp(score.logprob) for score in scores]
+
+
+def searched(
+    lm: LanguageModel, requests: Sequence[Request], module: str, settings: ValueSettings, **budget: int
+) -> torch.Tensor:
+    """δ of each edit, added to what the module now returns."""
+    return find_changes(lm, requests, module, current_values(lm, requests, module), settings, **budget)
 
 
 def weights(lm: LanguageModel) -> dict[str, torch.Tensor]:

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_editors import Notebook
 
-from palimpsest.evaluation.capacity import BATCH, SEQUENCE, UNRELATED, drawn, known_facts, retention
+from palimpsest.editors.editor import ReadingEditor
+from palimpsest.evaluation.capacity import (
+    BATCH,
+    SEQUENCE,
+    UNRELATED,
+    Retention,
+    drawn,
+    headline,
+    known_facts,
+    retention,
+)
 from palimpsest.evaluation.editing import Probing, summarize
 from palimpsest.evaluation.editing_runs import RowFiles
 from palimpsest.evaluation.statistics import share
 from palimpsest.facts import Edit
+from palimpsest.lm.scoring import TargetScore
 
 EDITS = [
     Edit(str(n), f"S{n:02}", f"S{n:02} is", f"new{n}", (f"old{n}",), paraphrases=(f"Is S{n:02}", f"So S{n:02} is"))
@@ -65,6 +77,82 @@ def test_edits_are_made_at_once_or_one_by_one(mode: str, calls: list[int]) -> No
         (1.0, 2)
     }
     assert {row["phase"] for row in rows} == {"after_last"}
+
+
+def test_a_sequence_may_come_some_edits_at_a_time() -> None:
+    editor = Notebook(KNOWN, capacity=8)
+    ready: list[tuple[int, int]] = []
+    rows = retention(
+        editor, EDITS, PROBING, {}, unrelated=[], counts=(2, 9), mode=SEQUENCE, limit=100, seed=0, together=3,
+        ready=lambda count: ready.append((count, len(editor.prompts))),
+    )  # fmt: skip
+    assert made(editor) == [-1, 2, 3, 3, 1, -1]
+    assert ready == [(2, 0), (9, 6)]  # before anything is asked at a number
+    single = retention(
+        Notebook(KNOWN, capacity=8), EDITS, PROBING, {}, unrelated=[], counts=(2, 9), mode=SEQUENCE, limit=100, seed=0
+    )  # fmt: skip
+    assert rows == single
+
+
+class Choosy(Notebook):
+    """Knows its edits only while its threshold is that for their number."""
+
+    threshold, scope = 0.5, "a detector"
+
+    def answer(self, prompt: str) -> str:
+        fitting = self.threshold == (len(self.told) / 100 if self.told else 0.5)
+        return super().answer(prompt) if fitting else "nothing"
+
+
+def test_at_each_number_of_edits_the_threshold_is_the_one_for_it() -> None:
+    editor: Any = Choosy(KNOWN)
+    known = known_facts(editor, FACTS, EDITS, PROBING)
+    thresholds = {2: 0.02, 5: 0.05, 9: 0.1}
+    made = Retention(edits=EDITS, probing=PROBING, limit=100, seed=0, together=4)
+    table = made.table(editor, known, (2, 5, 9), SEQUENCE, thresholds)
+    assert set(table["mode"]) == {SEQUENCE}
+    found = headline(table, (2, 9))
+    assert {name: (figure.value, figure.n) for name, figure in found[2].items()} == {
+        "success": (1.0, 2), "paraphrase": (1.0, 2), "retained": (1.0, 2)
+    }  # fmt: skip
+    assert {name: figure.value for name, figure in found[9].items()} == {
+        "success": 0.0, "paraphrase": 0.0, "retained": 0.0
+    }  # fmt: skip
+    assert headline(made.table(editor, {}, (2,), BATCH, {2: 0.02}), (2,))[2].keys() == {"success", "paraphrase"}
+
+
+class Reading(Notebook, ReadingEditor[tuple[str, str | None]]):
+    """Reads for a prompt what it was told, if it was; each prompt that it is asked is noted."""
+
+    def read(self, prompts: Sequence[str]) -> list[tuple[str, str | None]]:
+        touched = [any(subject in prompt for subject in self.told) for prompt in prompts]
+        return [(prompt, self.answer(prompt) if told else None) for prompt, told in zip(prompts, touched, strict=True)]
+
+    def score_read(self, readings: Sequence[tuple[str, str | None]], targets: Sequence[str]) -> list[TargetScore]:
+        said = [self.knows.get(prompt.split()[0]) if read is None else read for prompt, read in readings]
+        right = [answer == target for answer, target in zip(said, targets, strict=True)]
+        return [TargetScore((0,), (-0.1 if it_is else -3.0,), (it_is,)) for it_is in right]
+
+    def generate_read(self, readings: Sequence[tuple[str, str | None]], **_: Any) -> list[str]:
+        self.prompts += [prompt for prompt, _ in readings]
+        return [f" {self.knows.get(prompt.split()[0]) if read is None else read}" for prompt, read in readings]
+
+
+def test_unrelated_facts_are_asked_again_only_where_something_is_read_for_them() -> None:
+    facts = [Edit(name, name, f"{name} is", "-", (KNOWN.get(name, "-"),)) for name in ("U0", "U2", "S03")]
+    rows = {}
+    for editor in (Notebook(KNOWN), Reading(KNOWN)):
+        known = known_facts(editor, facts, [], PROBING)
+        assert len(known) == 3
+        editor.prompts.clear()
+        rows[type(editor)] = retention(
+            editor, EDITS, PROBING, known, unrelated=list(known), counts=(2, 3, 8), mode=BATCH, limit=1, seed=0
+        )
+        asked = [prompt for prompt in editor.prompts if prompt in {"U0 is", "U2 is"}]
+        assert len(asked) == (6 if type(editor) is Notebook else 2)
+    assert rows[Reading] == rows[Notebook]
+    lost = [(row["edits"], row["case_id"]) for row in rows[Reading] if row["kind"] == UNRELATED and not row["exact"]]
+    assert lost == [(8, "S03")]  # which is edited then
 
 
 class Drowning(Notebook):

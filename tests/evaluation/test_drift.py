@@ -13,6 +13,11 @@ import torch
 from palimpsest.editors.editor import Editor
 from palimpsest.editors.none import NoEdit
 from palimpsest.evaluation.drift import (
+    BROKEN,
+    DIVERGENCE,
+    FLUENCY,
+    PERPLEXITY,
+    Drift,
     DriftTexts,
     divergences,
     drift_texts,
@@ -20,6 +25,7 @@ from palimpsest.evaluation.drift import (
     held_out_losses,
     ngram_entropy,
     perplexity_ratio,
+    summarize_drift,
 )
 from palimpsest.evaluation.statistics import ratio
 from palimpsest.facts import Edit
@@ -138,3 +144,32 @@ def test_the_ratio_of_perplexities(tiny: LanguageModel) -> None:
     losses = [sum(loss.losses.sum() for loss in token_losses(lm, TEXTS)) for lm in (other, tiny)]
     assert perplexity_ratio(other, tiny, TEXTS).value == pytest.approx(math.exp((losses[0] - losses[1]) / same.n))
     assert perplexity_ratio(other, tiny, TEXTS).value < 1  # the loud one is the worse
+
+
+def test_how_far_an_editor_has_moved_from_itself(tiny: LanguageModel) -> None:
+    """Before an edit not at all; weights changed by hand are told as by the functions for one measure."""
+    editor, edit = NoEdit(tiny), Edit("0", "Oslo", "Oslo is", "big", (), generation_prompts=("Oslo lies", "Ann Lee"))
+    drift = Drift.of(editor, TEXTS * 5, sampled_tokens=6, seed=0)
+    still = summarize_drift(drift.rows(editor, [edit], max_new_tokens=3)).set_index("measure")
+    assert still.loc[PERPLEXITY, "value"] == pytest.approx(1, abs=1e-6)
+    assert still.loc[DIVERGENCE, "value"] == pytest.approx(0, abs=1e-6)
+    assert still.loc[FLUENCY, "n"] == 2
+    norm = tiny.model.model.norm.weight
+    kept = norm.detach().clone()
+    with torch.no_grad():
+        norm.mul_(0.5)
+        moved = summarize_drift(drift.rows(editor, [edit], max_new_tokens=3)).set_index("measure")
+        losses, kl = held_out_losses(editor, drift.texts), divergences(editor, drift.texts)
+        norm.copy_(kept)
+    more = (losses["loss"] - drift.losses["loss"]).sum() / losses["tokens"].sum()
+    assert moved.loc[PERPLEXITY, "value"] == pytest.approx(math.exp(more))
+    assert moved.loc[DIVERGENCE, "value"] == pytest.approx(kl["kl"].sum() / kl["tokens"].sum())
+
+
+def test_a_model_that_gives_no_numbers_counts_as_far_away() -> None:
+    texts = DriftTexts(("p",), ("held",), ("p",), ("s",), ((-1.0, -2.0),))
+    before = Constant({"held": (-1.0, -3.0), "s": (-1.0, -2.0)})
+    drift = Drift(texts, held_out_losses(before, texts))
+    after = Constant({"held": (math.nan, math.nan), "s": (math.nan, -2.0)})
+    found = {row["measure"]: row["total"] for row in drift.rows(after, [], max_new_tokens=1)}
+    assert found == {PERPLEXITY: 2 * BROKEN, DIVERGENCE: 2 * BROKEN}

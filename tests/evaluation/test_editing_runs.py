@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from palimpsest.editors.editor import Editor
+from palimpsest.editors.editor import Editor, ReadingEditor
 from palimpsest.evaluation.editing import Probing, questions
 from palimpsest.evaluation.editing_runs import RowFiles, batch, sequential, single_edits
 from palimpsest.facts import Edit, Probe
@@ -56,6 +57,26 @@ class Notebook(Editor):
         return [f" {self.facts.get(prompt, f'old{prompt[1:-3]}')}" for prompt in prompts]
 
 
+class ReadingNotebook(Notebook, ReadingEditor[tuple[str, str]]):
+    """The same by way of readings: a prompt and what is said after it."""
+
+    def prepare(self, edits: Sequence[Edit], prompts: Sequence[str]) -> None:
+        self.told = [*getattr(self, "told", []), ([edit.case_id for edit in edits], list(prompts))]
+
+    def read(self, prompts: Sequence[str]) -> list[tuple[str, str]]:
+        return [(prompt, self.facts.get(prompt, f"old{prompt[1:-3]}")) for prompt in prompts]
+
+    def score_read(self, readings: Sequence[tuple[str, str]], targets: Sequence[str]) -> list[TargetScore]:
+        self.asked += 1
+        right = [answer == target for (_, answer), target in zip(readings, targets, strict=True)]
+        return [TargetScore((0,), (-0.1 if it_is else -3.0,), (it_is,)) for it_is in right]
+
+    def generate_read(
+        self, readings: Sequence[tuple[str, str]], *, max_new_tokens: int, stop: Sequence[str] = ()
+    ) -> list[str]:
+        return [f" {answer}" for _, answer in readings]
+
+
 def outcomes(rows: Sequence[dict], kind: str = "edit") -> list[tuple[str, str, int, bool]]:
     return [(row["phase"], row["case_id"], row["edits"], row["exact"]) for row in rows if row["kind"] == kind]
 
@@ -67,6 +88,21 @@ def test_single_edits_are_each_made_alone() -> None:
     assert outcomes(rows) == [("after_edit", str(n), 1, True) for n in range(3)]
     assert all(row["success_mean"] and row["unchanged"] for row in rows if row["kind"] == "neighbor")
     assert editor.facts == {}
+
+
+@pytest.mark.parametrize(("chunk", "calls"), [(5, 3), (100, 1)])
+def test_where_edits_act_by_what_is_read_a_chunk_is_asked_about_at_once(chunk: int, calls: int) -> None:
+    same = replace(EDITS[3], case_id="same", target_new="other")  # as the third, with another answer
+    edits = [*EDITS, same]
+    editor, plain = ReadingNotebook(), Notebook()
+    baseline = {question: question.answer for question in questions(edits)}
+    rows = single_edits(editor, edits, PROBING, baseline, chunk=chunk)
+    assert rows == single_edits(plain, edits, PROBING, baseline)
+    assert editor.applied == plain.applied == [[edit.case_id] for edit in edits]
+    assert (editor.asked, plain.asked) == (calls, 13)
+    assert [case for cases, _ in editor.told for case in cases] == [edit.case_id for edit in edits]
+    assert [prompt for _, prompts in editor.told for prompt in prompts] == [q.prompt for q in questions(edits)]
+    assert len(editor.told) == calls
 
 
 def test_a_sequence_is_asked_after_each_edit_and_at_each_checkpoint() -> None:

@@ -22,6 +22,7 @@ from palimpsest.evaluation.forgetting import (
     NEVER,
     excess_leakage,
     forget_some,
+    headline,
     plan_rounds,
     summarize_forgetting,
 )
@@ -103,6 +104,11 @@ def test_shares_by_hand() -> None:
     assert figures[5, FORGOTTEN, "instruction", BEFORE, "leaked"] == (1.0, 5)
     assert figures[5, FORGOTTEN, "multiple choice", NEVER, "leaked"] == (1 / 5, 5)
     assert (5, FORGOTTEN, OWN_PROMPT, BEFORE, "retained") not in figures
+    found = headline(table)
+    assert {count: {name: figure.value for name, figure in parts.items()} for count, parts in found.items()} == {
+        1: {"forgotten": 1 / 4, "never_seen": 1 / 4, "kept": 1.0, "kept_before": 1.0},
+        5: {"forgotten": 1 / 5, "never_seen": 1 / 5, "kept": 1.0, "kept_before": 1.0},
+    }
     one = table.query(f"forgotten == 5 and group == 'forgotten' and family == '{OWN_PROMPT}' and state == '{AFTER}'")
     interval = share([True, False, False, False, False])
     assert one.query("protocol == 'exact'")[["low", "high"]].to_numpy().tolist() == [[interval.low, interval.high]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,20 @@ import pytest
 import torch
 from fake_editors import Notebook
 
+from palimpsest.editors.editor import ReadingEditor
 from palimpsest.evaluation.editing import Probing
 from palimpsest.evaluation.editing_runs import RowFiles
-from palimpsest.evaluation.input_length import TextInContext, long_documents, recall_by_length, summarize_lengths
+from palimpsest.evaluation.input_length import (
+    TextInContext,
+    headline,
+    long_documents,
+    recall_by_length,
+    summarize_lengths,
+)
 from palimpsest.facts import Edit
 from palimpsest.lm.generation import generate_greedy
 from palimpsest.lm.load import LanguageModel
-from palimpsest.lm.scoring import score_targets
+from palimpsest.lm.scoring import TargetScore, score_targets
 from palimpsest.lm.tokenizer import train_tokenizer
 from palimpsest.lm.train import Architecture
 
@@ -63,6 +71,34 @@ def test_recall_and_positions_by_length() -> None:
     exact = table[table["protocol"] == "exact"].set_index(["chunks", "kind"])[["value", "n"]]
     for kind in PROBING.kinds:
         assert [tuple(exact.loc[(chunks, kind)]) for chunks in (1, 4, 32)] == [(1, 32), (1, 32), (0.25, 32)]
+    assert {chunks: (figure.value, figure.n) for chunks, figure in headline(table, (1, 32)).items()} == {
+        1: (1.0, 32), 32: (0.25, 32)
+    }  # fmt: skip
+
+
+class ReadingNotebook(Notebook, ReadingEditor[str]):
+    """The same answers, read before they are asked for."""
+
+    def read(self, prompts: Sequence[str]) -> list[str]:
+        return [self.answer(prompt) for prompt in prompts]
+
+    def score_read(self, readings: Sequence[str], targets: Sequence[str]) -> list[TargetScore]:
+        right = [said == target for said, target in zip(readings, targets, strict=True)]
+        return [TargetScore((0,), (-0.1 if it_is else -3.0,), (it_is,)) for it_is in right]
+
+    def generate_read(self, readings: Sequence[str], *, max_new_tokens: int, stop: Sequence[str] = ()) -> list[str]:
+        self.prompts.append("all at once")
+        return [f" {said}" for said in readings]
+
+
+def test_documents_that_were_read_are_asked_about_at_once_with_the_same_outcome() -> None:
+    lengths, given = (1, 4, 32), {"asked": 32, "seed": 0}
+    expected = recall_by_length(Notebook({}, capacity=8), FACTS, lengths, PROBING, **given)
+    editor = ReadingNotebook({}, capacity=8)
+    assert recall_by_length(editor, FACTS, lengths, PROBING, together=3, **given) == expected
+    assert editor.prompts == ["all at once"] * 3
+    assert {len(cases) for name, cases in editor.calls if name == "apply"} == {1, 2, 3}
+    assert editor.told == {}
 
 
 def test_a_length_that_is_kept_is_not_read_again(tmp_path: Path) -> None:
@@ -110,4 +146,4 @@ def test_of_what_does_not_fit_the_oldest_is_dropped(tiny: LanguageModel, window:
     assert editor.score(["S39 is"], ["new39"]) == score_targets(narrow, whole, ["new39"], overflow="left")
     expected = generate_greedy(narrow, whole, max_new_tokens=3, overflow="left")
     assert editor.generate(["S39 is"], max_new_tokens=3) == expected
-    assert len(editor._in_context([""])[0]) < len(whole[0]) / 2  # what is far out of sight is not even encoded
+    assert len(editor.read([""])[0]) < len(whole[0]) / 2  # what is far out of sight is not even encoded

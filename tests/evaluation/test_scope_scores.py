@@ -60,3 +60,11 @@ def test_the_curve_knows_its_best_threshold() -> None:
     assert table["false_positives"].iloc[-1] == table["true_positives"].iloc[-1] == 1
     with pytest.raises(ValueError, match="expected some of each"):
         curve(pd.DataFrame(rows[:3], columns=["inside", "score"]))
+
+
+def test_the_chosen_place_is_the_thresholds_where_two_are_equally_good() -> None:
+    """1/3 - 0 and 1 - 2/3, which rounding tells apart."""
+    rows = [(True, 0.9), (True, 0.3), (True, 0.2), (False, 0.8), (False, 0.7), (False, 0.1)]
+    table, threshold = curve(pd.DataFrame(rows, columns=["inside", "score"]))
+    assert 0.8 < threshold < 0.9
+    assert table.loc[table["chosen"], "threshold"].tolist() == [0.9]

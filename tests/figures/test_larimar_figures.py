@@ -8,6 +8,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.container import ErrorbarContainer
 
+from palimpsest.evaluation import ablations
 from palimpsest.evaluation.capacity import BATCH, SEQUENCE, UNRELATED
 from palimpsest.evaluation.prefixes import PREFIXED
 from palimpsest.figures import larimar
@@ -34,6 +35,8 @@ def test_names_are_those_of_the_evaluation() -> None:
     assert {BATCH, SEQUENCE} == set(larimar.MODES)
     assert UNRELATED in {kind for kind, _ in larimar.RETAINED}
     assert PREFIXED in {kind for kind, _ in larimar.SINGLE}
+    assert larimar.READ == ablations.READ
+    assert {ablations.MASKED, ablations.ZERO} == set(larimar.ABSENT)
 
 
 def test_single_edits_have_a_bar_a_method_and_scope_in_each_measure() -> None:
@@ -95,6 +98,48 @@ def test_of_many_numbers_every_second_is_labelled_the_last_among_them() -> None:
     figure = larimar.retention(table(rows, "mode", "method", "slots", "edits", "kind", "protocol"), "batch")
     figure.draw_without_rendering()
     assert set(labels(figure.axes[1].xaxis)) == {"1", "4", "16", "64", "256", "1,024", "4,096"}
+
+
+def test_wordings_written_along_have_a_panel_a_wording_asked() -> None:
+    rows = [
+        (method, prompts, kind, protocol, value + prompts / 10 + (kind == "edit") / 100)
+        for method, value in (("published", 0.2), ("best", 0.5))
+        for prompts in (0, 1, 2)
+        for kind in ("edit", "paraphrase")
+        for protocol in ("success_mean", "exact")
+    ]
+    figure = larimar.rephrased(table(rows, "method", "rephrased", "kind", "protocol"))
+    edit, paraphrase = (lines(axes)[ORANGE] for axes in figure.axes)
+    assert np.array(edit) == pytest.approx(np.array([[0, 0.51], [1, 0.61], [2, 0.71]]))
+    assert np.array(paraphrase) == pytest.approx(np.array([[0, 0.5], [1, 0.6], [2, 0.7]]))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(larimar.WORDINGS.values())
+    figure.draw_without_rendering()
+
+
+def test_ablations_have_a_panel_each() -> None:
+    methods = ("published", "best")
+    noise = table([(m, x, 1 - x / 4) for m in methods for x in (0.0, 0.5, 2.0)], "method", "noise")
+    slots = table([(m, x, 8, x / 64) for m in methods for x in (32, 8, 16)], "method", "slots", "edits")
+    beside = table(
+        [(m, n, s, 1 + n / 10) for m in methods for s in (ablations.READ, ablations.SCOPED) for n in (1, 4)]
+        + [(m, 0, s, v) for m in methods for s, v in ((ablations.ZERO, 1.5), (ablations.MASKED, 1.0))],
+        "method", "written", "setting",
+    )  # fmt: skip
+    figure = larimar.ablations(noise, slots, beside)
+    left, middle, right = figure.axes
+    assert lines(left)[ORANGE] == [[0, 1], [0.5, 0.875], [2, 0.5]]
+    assert lines(middle)[BLUE] == [[8, 0.125], [16, 0.25], [32, 0.5]]
+    assert len(lines(right)) == 4  # two of them pale
+    assert lines(right)[BLUE.lower()] == [[1, 1.1], [4, 1.4]]
+    flat = {
+        line.get_label(): (line.get_ydata()[0], line.get_linestyle())
+        for line in right.lines
+        if "memory" in line.get_label()
+    }
+    assert flat == {"no memory: zero vector": (1.5, "--"), "no memory: masked": (1.0, ":")}
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["published", "best", "scope detected"]
+    figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize("kinds", [["edit"], ["edit", "paraphrase"]])

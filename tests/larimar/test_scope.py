@@ -17,6 +17,7 @@ from palimpsest.larimar import MatrixMemory, NearestAddressing
 from palimpsest.larimar.scope import (
     Familiarity,
     NamedSubject,
+    NearestKey,
     NearestPrompt,
     Scope,
     choose_threshold,
@@ -91,6 +92,18 @@ def test_what_raises_changes_nothing(make: type[NearestPrompt]) -> None:
 
 
 # -- the memory itself -------------------------------------------------------------------------------------------------
+
+
+def test_the_nearest_key_by_hand() -> None:
+    memory = MatrixMemory(NearestAddressing(4, 2), 2)
+    scope, queries = NearestKey(torch.tensor([[1.0, 0.0], [0.0, 0.0]])), torch.tensor([[3.0, 4.0], [-1.0, 5.0]])
+    assert scope.scores(["a", "b"], queries, memory).tolist() == [-1, -1]
+    assert scope.scores([], queries[:0], memory).tolist() == []
+    keys = torch.tensor([[2.0, 7.0], [-1.0, 1.0]])
+    memory.write(keys, keys, ["one", "two"])
+    assert scope.scores(["a", "b"], queries, memory).tolist() == [1, 1]  # of the first number the sign alone
+    memory.forget(["two"])
+    assert scope.scores(["a", "b"], queries, memory).tolist() == [1, -1]
 
 
 def test_familiarity_is_the_memorys() -> None:

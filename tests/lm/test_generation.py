@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ PROMPTS = [
 ]
 
 
+@cache
 @torch.no_grad()
 def literal_greedy_ids(lm: LanguageModel, prompt: str, max_new_tokens: int) -> list[int]:
     """One prompt, the whole text through the model for every token."""

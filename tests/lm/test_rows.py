@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -188,8 +189,14 @@ def test_a_sliding_window_that_is_too_short_is_refused(make: Make) -> None:
 def literal_continuation(lm: LanguageModel, row: list[int], stop: set[int], most: int) -> list[int]:
     written: list[int] = []
     while len(written) < most and len(row) + len(written) < lm.context_length and not stop & set(written):
-        written.append(int(plain(lm, row + written)[-1].argmax()))
+        written.append(most_probable(lm, (*row, *written)))
     return written
+
+
+@cache
+def most_probable(lm: LanguageModel, tokens: tuple[int, ...]) -> int:
+    """The token that a row goes on with."""
+    return int(plain(lm, list(tokens))[-1].argmax())
 
 
 @pytest.mark.parametrize("keep", [True, False])

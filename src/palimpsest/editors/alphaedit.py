@@ -19,10 +19,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from palimpsest.editors.located import LocatedEditor
 from palimpsest.editors.memit import RangeSettings, spread
-from palimpsest.editors.statistics import second_moments
-from palimpsest.editors.values import draw_prefixes, mean_keys, prepare
-from palimpsest.editors.weights import WeightEditor, choose_blocks
+from palimpsest.editors.values import mean_keys, prepare
 from palimpsest.facts import Edit
 from palimpsest.lm.load import LanguageModel
 
@@ -41,29 +40,19 @@ class AlphaEditSettings(RangeSettings):
     ridge: float = 10.0
 
 
-class AlphaEdit(WeightEditor):
+class AlphaEdit(LocatedEditor):
     """Edits add up, and each call protects the keys of those before it; those of one call are solved for together.
 
-    Args:
-        corpus: texts like those that the model has learnt from, whose keys are preserved, and for the prefixes.
-        cache: a folder for C; None computes it.
-
-    Raises:
-        ModelError: no down projection was found.
-        ValueError: there is no such layer, the corpus is too small, or all eigenvalues exceed the threshold.
+    Raises ValueError also if all eigenvalues of a layer exceed the threshold.
     """
+
+    settings: AlphaEditSettings
 
     def __init__(
         self, lm: LanguageModel, *, corpus: Sequence[str], settings: AlphaEditSettings, cache: Path | None = None
     ) -> None:
-        self.blocks = choose_blocks(lm.model, settings.layers)
-        super().__init__(lm, [block.weight_name for block in self.blocks])
-        self.settings = settings
-        self.prefixes = draw_prefixes(corpus, settings.prefixes, settings.prefix_words, settings.seed)
-        moments = second_moments(
-            lm, corpus, self.blocks, per_feature=settings.per_feature, seed=settings.seed, cache=cache
-        )
-        self.bases = [null_space(moment, settings.threshold) for moment in moments]
+        super().__init__(lm, settings.layers, corpus, settings)
+        self.bases = [null_space(moment, settings.threshold) for moment in self.second_moments(corpus, cache)]
         self._earlier = self._none()
 
     def apply(self, edits: Sequence[Edit]) -> None:
@@ -114,4 +103,4 @@ def projected_update(basis: Tensor, earlier: Tensor, keys: Tensor, residuals: Te
     inside = keys.double() @ basis  # κ₁ (N, r)
     system = earlier + inside.T @ inside
     system.diagonal().add_(ridge)
-    return residuals.double().T @ torch.linalg.solve(system, inside.T).T @ basis.T
+    return residuals.double().T @ torch.cholesky_solve(inside.T, torch.linalg.cholesky(system)).T @ basis.T

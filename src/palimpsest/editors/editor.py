@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 from palimpsest.facts import Edit
 from palimpsest.lm.generation import generate_greedy
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.scoring import TargetScore, score_targets
+
+R = TypeVar("R")
 
 
 class Editor(ABC):
@@ -55,3 +57,45 @@ class Editor(ABC):
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop: Sequence[str] = ()) -> list[str]:
         """Greedy continuation of each prompt, given the edits."""
         return generate_greedy(self.lm, prompts, max_new_tokens=max_new_tokens, stop=stop)
+
+
+class ReadingEditor(Editor, Generic[R]):
+    """An editor whose edits act only through what is read for a prompt, before the model sees it.
+
+    A reading R is a prompt with all that the edits contribute to it. It holds for good, whatever is applied, forgotten
+    or reset afterwards: so prompts that were read under different edits can be asked in one call.
+    """
+
+    def prepare(self, edits: Sequence[Edit], prompts: Sequence[str]) -> None:
+        """Be told of edits and prompts that are to come, in whatever order and company.
+
+        What depends on each of them alone may be worked out for all at once. It changes no answer.
+        """
+
+    @abstractmethod
+    def read(self, prompts: Sequence[str]) -> list[R]:
+        """Each prompt with what the edits, as they are now, contribute to it."""
+
+    @abstractmethod
+    def score_read(self, readings: Sequence[R], targets: Sequence[str]) -> list[TargetScore]:
+        """:meth:`score` of prompts as they were read."""
+
+    @abstractmethod
+    def generate_read(self, readings: Sequence[R], *, max_new_tokens: int, stop: Sequence[str] = ()) -> list[str]:
+        """:meth:`generate` after prompts as they were read."""
+
+    def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[TargetScore]:
+        return self.score_read(self.read(prompts), targets)
+
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop: Sequence[str] = ()) -> list[str]:
+        return self.generate_read(self.read(prompts), max_new_tokens=max_new_tokens, stop=stop)
+
+
+class PromptEditor(ReadingEditor[str]):
+    """An editor of prompts alone: a reading is the prompt as the model is given it."""
+
+    def score_read(self, readings: Sequence[str], targets: Sequence[str]) -> list[TargetScore]:
+        return score_targets(self.lm, readings, targets)
+
+    def generate_read(self, readings: Sequence[str], *, max_new_tokens: int, stop: Sequence[str] = ()) -> list[str]:
+        return generate_greedy(self.lm, readings, max_new_tokens=max_new_tokens, stop=stop)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from palimpsest.editors.objective import descend, learning, target_batches, target_loss
+from palimpsest.editors.replay import first_layer
 from palimpsest.editors.weights import WeightEditor, choose_blocks
 from palimpsest.facts import Edit
 from palimpsest.lm.load import LanguageModel, ModelError
@@ -49,6 +50,7 @@ class FineTuning(WeightEditor):
         self.settings = settings
         modules = settings.modules or [block.down_name for block in choose_blocks(lm.model, [settings.layer])]
         self.names = [f"{module}.{name}" for module in modules for name in _weights(lm, module)]
+        self.first = min(first_layer(lm.model, module) for module in modules)
         super().__init__(lm, self.names)
 
     def apply(self, edits: Sequence[Edit]) -> None:
@@ -69,8 +71,7 @@ class FineTuning(WeightEditor):
         with self.kept.all_or_nothing(), learning(self.lm.model, list(weights.values())):
             descend(
                 torch.optim.Adam(weights.values(), lr=settings.learning_rate),
-                lambda batch: target_loss(self.lm, batch),
-                batches,
+                [target_loss(self.lm, batch, self.first) for batch in batches],
                 steps=settings.steps,
                 enough=settings.enough,
                 project=project,

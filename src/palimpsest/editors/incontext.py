@@ -12,11 +12,10 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from palimpsest.editors.editor import Editor
+from palimpsest.editors.editor import PromptEditor
 from palimpsest.editors.history import without
 from palimpsest.facts import Edit
 from palimpsest.lm.load import LanguageModel
-from palimpsest.lm.scoring import TargetScore
 
 
 class Encoder(Protocol):
@@ -35,7 +34,7 @@ class InContextSettings:
     threshold: float = 0.6
 
 
-class InContext(Editor):
+class InContext(PromptEditor):
     """Stores each edit as a sentence, "prompt target." A later edit of the same prompt hides the earlier one.
 
     Forgetting is exact: a fact's vector depends on nothing but the fact, so dropping it leaves what would be there had
@@ -66,13 +65,7 @@ class InContext(Editor):
     def reset(self) -> None:
         self._edits, self._vectors = [], []
 
-    def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[TargetScore]:
-        return super().score(self.augmented(prompts), targets)
-
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop: Sequence[str] = ()) -> list[str]:
-        return super().generate(self.augmented(prompts), max_new_tokens=max_new_tokens, stop=stop)
-
-    def augmented(self, prompts: Sequence[str]) -> list[str]:
+    def read(self, prompts: Sequence[str]) -> list[str]:
         """Each prompt after the facts retrieved for it, the nearest last; of equally near facts the newest is taken."""
         visible = list({edit.prompt: position for position, edit in enumerate(self._edits)}.values())[::-1]
         unique = [prompt for prompt in dict.fromkeys(prompts) if prompt]

@@ -11,14 +11,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
-from palimpsest.editors.editor import Editor
+from palimpsest.editors.editor import ReadingEditor
 from palimpsest.facts import Edit
 from palimpsest.larimar.addressing import Addressing
 from palimpsest.larimar.memory import Text, TextMemory
 from palimpsest.larimar.model import Larimar
 from palimpsest.larimar.scope import Scope
+from palimpsest.lm.encoder_cache import RememberingEncoder
 from palimpsest.lm.scoring import TargetScore
 
 Rephrase = Callable[[Edit], Sequence[str]]
@@ -38,7 +40,15 @@ class _Made(NamedTuple):
         return [(prompt, self.target) for prompt in self.prompts]
 
 
-class LarimarEditor(Editor):
+class Reading(NamedTuple):
+    """A prompt, and what the memory gives the decoder for it."""
+
+    prompt: str
+    z: Tensor | None
+    """The read-out (C,); None for a prompt that is out of scope, or while there are no edits."""
+
+
+class LarimarEditor(ReadingEditor[Reading]):
     """Edits live in a memory; the weights stay as they are.
 
     An edit of a prompt that was edited before takes its place, so that the earlier one cannot be forgotten any more.
@@ -98,11 +108,29 @@ class LarimarEditor(Editor):
         self.memory = TextMemory.new(self.model, self.addressing)
         self._made, self._texts = {}, Counter()
 
-    def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[TargetScore]:
-        return self.model.decoder.score(prompts, targets, *self._read(prompts))
+    def prepare(self, edits: Sequence[Edit], prompts: Sequence[str]) -> None:
+        """Encode the prompts, if the encoder remembers what it has encoded."""
+        if isinstance(self.model.encoder, RememberingEncoder):
+            self.model.features(prompts)
 
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop: Sequence[str] = ()) -> list[str]:
-        return self.model.decoder.generate(prompts, *self._read(prompts), max_new_tokens=max_new_tokens, stop=stop)
+    def read(self, prompts: Sequence[str]) -> list[Reading]:
+        """Equal prompts are encoded and read for once; the memory is read for those in scope alone."""
+        unique = list(dict.fromkeys(prompts))
+        found: dict[str, Tensor] = {}
+        if self._made and unique:
+            queries, memory = self.model.encode(unique), self.memory.memory
+            if self.scope is not None:
+                inside = self.scope.scores(unique, queries, memory) >= self.threshold
+                unique, queries = [unique[place] for place in inside.nonzero()[:, 0]], queries[inside]
+            found = dict(zip(unique, memory.read(queries), strict=True)) if unique else {}
+        return [Reading(prompt, found.get(prompt)) for prompt in prompts]
+
+    def score_read(self, readings: Sequence[Reading], targets: Sequence[str]) -> list[TargetScore]:
+        return self.model.decoder.score([reading.prompt for reading in readings], targets, *_stacked(readings))
+
+    def generate_read(self, readings: Sequence[Reading], *, max_new_tokens: int, stop: Sequence[str] = ()) -> list[str]:
+        prompts = [reading.prompt for reading in readings]
+        return self.model.decoder.generate(prompts, *_stacked(readings), max_new_tokens=max_new_tokens, stop=stop)
 
     def scope_scores(self, prompts: Sequence[str]) -> Tensor:
         """The scope's scores (N,) of prompts, from which a threshold can be chosen.
@@ -140,15 +168,16 @@ class LarimarEditor(Editor):
             del self._made[prompt]
         self._made |= made
 
-    def _read(self, prompts: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
-        """The read-out (N, C) for each prompt and whether it is in scope (N,); None stands for no and for all."""
-        if not self._made or not prompts:
-            return None, None
-        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
-        rows, unique = [places[prompt] for prompt in prompts], list(places)
-        queries, memory = self.model.encode(unique), self.memory.memory
-        z = memory.read(queries)[rows]
-        return z, None if self.scope is None else (self.scope.scores(unique, queries, memory) >= self.threshold)[rows]
+
+def _stacked(readings: Sequence[Reading]) -> tuple[Tensor | None, Tensor | None]:
+    """Read-outs (N, C), zeros for want of one, and which of the prompts have one (N,); nothing if none has."""
+    known = [reading.z for reading in readings if reading.z is not None]
+    if not known:
+        return None, None
+    z = known[0].new_zeros(len(readings), len(known[0]))
+    present = torch.tensor([reading.z is not None for reading in readings], device=z.device)
+    z[present] = torch.stack(known)
+    return z, present
 
 
 def _told(edits: Collection[_Made]) -> tuple[list[str], list[str]]:

@@ -62,8 +62,7 @@ class LoraEditor(Editor):
             with KeptWeights(adapted, learnt).all_or_nothing(), learning(adapted, list(learnt.values())):
                 descend(
                     torch.optim.Adam(learnt.values(), lr=self.settings.learning_rate),
-                    lambda batch: target_loss(self.lm, batch),
-                    batches,
+                    [target_loss(self.lm, batch) for batch in batches],
                     steps=self.settings.steps,
                     enough=self.settings.enough,
                 )

@@ -23,17 +23,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from palimpsest.editors.statistics import SecondMoment, second_moments
-from palimpsest.editors.values import (
-    Request,
-    ValueSettings,
-    current_values,
-    draw_prefixes,
-    find_changes,
-    mean_keys,
-    prepare,
-)
-from palimpsest.editors.weights import Block, WeightEditor, choose_blocks
+from palimpsest.editors.located import LocatedEditor
+from palimpsest.editors.statistics import SecondMoment
+from palimpsest.editors.values import Request, ValueSettings, current_values, find_changes, mean_keys, prepare
+from palimpsest.editors.weights import Block
 from palimpsest.facts import Edit
 from palimpsest.lm.load import LanguageModel
 
@@ -69,29 +62,16 @@ class MemitSettings(RangeSettings):
     covariance_weight: float = 15_000
 
 
-class Memit(WeightEditor):
-    """Edits add up; those of one call are solved for together.
+class Memit(LocatedEditor):
+    """Edits add up; those of one call are solved for together."""
 
-    Args:
-        corpus: texts like those that the model has learnt from, for C and for the prefixes.
-        cache: a folder for C; None computes it.
-
-    Raises:
-        ModelError: no down projection was found.
-        ValueError: there is no such layer, or the corpus is too small.
-    """
+    settings: MemitSettings
 
     def __init__(
         self, lm: LanguageModel, *, corpus: Sequence[str], settings: MemitSettings, cache: Path | None = None
     ) -> None:
-        self.blocks = choose_blocks(lm.model, settings.layers)
-        super().__init__(lm, [block.weight_name for block in self.blocks])
-        self.settings = settings
-        self.prefixes = draw_prefixes(corpus, settings.prefixes, settings.prefix_words, settings.seed)
-        moments = second_moments(
-            lm, corpus, self.blocks, per_feature=settings.per_feature, seed=settings.seed, cache=cache
-        )
-        self.moments = [SecondMoment(moment) for moment in moments]
+        super().__init__(lm, settings.layers, corpus, settings)
+        self.moments = [SecondMoment(moment) for moment in self.second_moments(corpus, cache)]
 
     def apply(self, edits: Sequence[Edit]) -> None:
         """Make the edits. Raises ValueError for one that cannot be made, and then makes none."""
@@ -117,10 +97,11 @@ def spread(
         update: gets the number of the block in the range, keys (N, F) and residuals (N, D), and returns Δ (D, F).
     """
     last = blocks[-1].name
-    wanted = current_values(lm, requests, last) + find_changes(lm, requests, last, settings)  # z
+    before = current_values(lm, requests, last)
+    wanted = before + find_changes(lm, requests, last, before, settings)  # z
     for number, block in enumerate(blocks):
         [keys] = mean_keys(lm, requests, [block])
-        missing = wanted - current_values(lm, requests, last)
+        missing = wanted - (current_values(lm, requests, last) if number else before)
         block.assign(block.matrix.double() + update(number, keys, missing.double() / (len(blocks) - number)))
 
 

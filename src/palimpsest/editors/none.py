@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from palimpsest.editors.editor import Editor
+from palimpsest.editors.editor import PromptEditor
 from palimpsest.facts import Edit
 
 
-class NoEdit(Editor):
+class NoEdit(PromptEditor):
     """Takes edits and leaves the model as it is."""
 
     def apply(self, edits: Sequence[Edit]) -> None:
@@ -16,3 +16,6 @@ class NoEdit(Editor):
 
     def reset(self) -> None:
         pass
+
+    def read(self, prompts: Sequence[str]) -> list[str]:
+        return list(prompts)

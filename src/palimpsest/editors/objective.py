@@ -11,34 +11,45 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from palimpsest.editors.replay import Replay
 from palimpsest.editors.weights import frozen
-from palimpsest.lm.batching import padded
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.prompts import encode_targets, fit_context
 
 log = logging.getLogger(__name__)
 
+Loss = Callable[[], Tensor]
+"""Computes a loss anew at each call, from whatever has changed since."""
+
 
 @dataclass(frozen=True, eq=False)
 class TargetBatch:
-    """B prompts, each followed by its target, as rows of T tokens; what fills them up on the right is never seen."""
+    """B prompts, each with its target, of n tokens in all."""
 
-    input_ids: Tensor
-    """(B, T)."""
-    keep: Tensor
-    """(B, T): where the next token is a target's; n of them."""
-    wanted: Tensor
-    """(n,): those tokens."""
-    shares: Tensor
-    """(n,): the weight of each in the loss, so that every target counts the same, whatever its length."""
-    prompt_lengths: Tensor
-    """(B,): tokens of each prompt."""
+    prompts: Sequence[Sequence[int]]
+    """Token ids of each prompt."""
+    targets: Sequence[Sequence[int]]
+    """Token ids of each target. The last is only predicted."""
 
     @property
-    def prompt_ends(self) -> Tensor:
-        """(B,): each prompt's last token, as ``row * T + place``."""
-        rows, width = self.input_ids.shape
-        return torch.arange(rows, device=self.input_ids.device) * width + self.prompt_lengths - 1
+    def rows(self) -> list[list[int]]:
+        """What is read of each."""
+        return [[*prompt, *target[:-1]] for prompt, target in zip(self.prompts, self.targets, strict=True)]
+
+    def scored(self, starts: Sequence[int], width: int) -> Tensor:
+        """Where the next token is a target's, of ``width`` tokens from ``starts`` on: (B, width)."""
+        ends = torch.tensor([len(row) - start for row, start in zip(self.rows, starts, strict=True)])[:, None]
+        counts = torch.tensor([len(target) for target in self.targets])[:, None]
+        place = torch.arange(width)
+        return (place >= ends - counts) & (place < ends)
+
+    def mean_loss(self, logits: Tensor) -> Tensor:
+        """Mean negative log-likelihood a token of each target, averaged over the targets, so that all count the same,
+        whatever their length. ``logits`` (n, V) are those where the next token is a target's."""
+        wanted = torch.tensor([token for target in self.targets for token in target], device=logits.device)
+        counts = torch.tensor([len(target) for target in self.targets], device=logits.device)
+        shares = (1 / (counts * len(counts))).repeat_interleave(counts)
+        return nn.functional.cross_entropy(logits.float(), wanted, reduction="none") @ shares
 
 
 def target_batches(
@@ -52,30 +63,21 @@ def target_batches(
     for index, (context, answer) in enumerate(zip(contexts, answers, strict=True)):
         fit_context(lm, context, len(answer), index, "error")
     starts = range(0, len(prompts), batch_size)
-    return [_batch(lm, contexts[s : s + batch_size], answers[s : s + batch_size]) for s in starts]
+    return [TargetBatch(contexts[s : s + batch_size], answers[s : s + batch_size]) for s in starts]
 
 
-def _batch(lm: LanguageModel, contexts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> TargetBatch:
-    rows = [[*context, *answer[:-1]] for context, answer in zip(contexts, answers, strict=True)]
-    input_ids = padded(rows, lm.pad_id, lm.device)
-    ends = torch.tensor([len(row) for row in rows], device=lm.device)[:, None]
-    counts = torch.tensor([len(answer) for answer in answers], device=lm.device)
-    place = torch.arange(input_ids.shape[1], device=lm.device)
-    return TargetBatch(
-        input_ids=input_ids,
-        keep=(place >= ends - counts[:, None]) & (place < ends),
-        wanted=torch.tensor([token for answer in answers for token in answer], device=lm.device),
-        shares=(1 / (counts * len(rows))).repeat_interleave(counts),
-        prompt_lengths=torch.tensor([len(context) for context in contexts], device=lm.device),
-    )
+def target_loss(lm: LanguageModel, batch: TargetBatch, layer: int = 0, *, at_end: bool = False) -> Loss:
+    """What gives, at each call, the loss of the targets after their prompts.
 
-
-def target_loss(lm: LanguageModel, batch: TargetBatch) -> Tensor:
-    """Mean negative log-likelihood a token of each target given its prompt, averaged over the targets."""
-    logits = lm.model(input_ids=batch.input_ids, use_cache=False, logits_to_keep=batch.keep).logits
-    if logits.ndim == 3:  # a model that ignored `logits_to_keep`
-        logits = logits[batch.keep]
-    return nn.functional.cross_entropy(logits.float(), batch.wanted, reduction="none") @ batch.shares
+    Args:
+        layer: the first that may change between calls, counted from 0.
+        at_end: whether nothing changes before the prompts' last tokens; these are then the first of the columns that
+            the layers see.
+    """
+    starts = [len(prompt) - 1 if at_end else 0 for prompt in batch.prompts]
+    replay = Replay.of(lm, batch.rows, starts, layer)
+    scored = batch.scored(starts, replay.tokens.shape[1]).to(lm.device)
+    return lambda: batch.mean_loss(replay.logits(scored))
 
 
 @contextmanager
@@ -94,30 +96,29 @@ def learning(model: nn.Module, weights: Sequence[Tensor]) -> Iterator[None]:
 
 def descend(
     optimizer: torch.optim.Optimizer,
-    loss: Callable[[TargetBatch], Tensor],
-    batches: Sequence[TargetBatch],
+    losses: Sequence[Loss],
     *,
     steps: int,
     enough: float,
     project: Callable[[], None] = lambda: None,
 ) -> None:
-    """At most ``steps`` passes over the batches, until their mean loss is below ``enough``.
+    """At most ``steps`` passes over the losses, a step of the optimizer for each, until their mean is below ``enough``.
 
-    A batch whose own loss is below is passed over. ``project`` is called after every step. A model so broken (by
-    earlier edits) that its loss is no number is left as it is.
+    One that is itself below is passed over. ``project`` is called after every step. A model so broken (by earlier
+    edits) that its loss is no number is left as it is.
     """
     for _ in range(steps):
-        losses = []
-        for batch in batches:
-            value = loss(batch)
-            losses.append(value.item())
-            if not math.isfinite(losses[-1]):
-                log.warning("the loss of an edit is %s: it is given up", losses[-1])
+        found = []
+        for loss in losses:
+            value = loss()
+            found.append(value.item())
+            if not math.isfinite(found[-1]):
+                log.warning("the loss of an edit is %s: it is given up", found[-1])
                 return
-            if losses[-1] >= enough:
+            if found[-1] >= enough:
                 optimizer.zero_grad()
                 value.backward()
                 optimizer.step()
                 project()
-        if sum(losses) < enough * len(losses):
+        if sum(found) < enough * len(found):
             return

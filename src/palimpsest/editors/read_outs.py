@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from palimpsest.editors.larimar import LarimarEditor
 from palimpsest.larimar.addressing import SpanAddressing
 from palimpsest.larimar.model import Larimar
-from palimpsest.larimar.scope import NamedSubject, NearestPrompt
+from palimpsest.larimar.scope import NamedSubject, NearestKey, NearestPrompt, Scope
 
 PUBLISHED, BEST, NEAREST = "published", "random features", "nearest keys"
 READ_OUTS = {"published": PUBLISHED, "best": BEST}
@@ -35,12 +35,16 @@ def read_outs(
     size = best.prior.shape[1]
     made: dict[str, tuple[Larimar, Any]] = {PUBLISHED: (published, SpanAddressing(published.prior))}
     for name, key in ((BEST, "features"), (NEAREST, "nearest")):
-        made[name] = best, instantiate(settings["addressings"][key], key_size=size, device=best.device)
+        made[name] = (
+            best,
+            instantiate(settings["addressings"][key], key_size=size, key_map=best.key_map, device=best.device),
+        )
+    detectors: dict[str, Scope] = {PUBLISHED: NearestPrompt(published.encoder)}
     return {
         name: LarimarEditor(
             model,
             addressing=addressing,
-            scope=NamedSubject(NearestPrompt(model.encoder)) if scoped else None,
+            scope=NamedSubject(detectors.get(name) or NearestKey(best.key_map)) if scoped else None,
             threshold=(thresholds or {}).get(name, 0.0),
         )
         for name, (model, addressing) in made.items()

@@ -1,8 +1,8 @@
 """From a description to an editor: a new method is one file, and one description in the configuration.
 
 A description is what Hydra instantiates: the class as ``_target_``, and its settings, which are a dataclass with a
-``_target_`` of its own. What else a class asks for by name (a sentence encoder, a corpus) is a resource, which the
-caller has at hand for all methods and of which each takes what it needs.
+``_target_`` of its own. What else a class asks for by name (a language model, a sentence encoder, a corpus) is a
+resource, which the caller has at hand for all methods and of which each takes what it needs.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 from hydra.utils import instantiate
 
 from palimpsest.editors.editor import Editor
-from palimpsest.lm.load import LanguageModel
 
 
-def build_editor(description: Mapping[str, Any], lm: LanguageModel, resources: Mapping[str, Any]) -> Editor:
-    """Make an editor of a language model.
+def build_editor(description: Mapping[str, Any], resources: Mapping[str, Any]) -> Editor:
+    """Make an editor.
 
     Args:
         description: for example ``{"_target_": "palimpsest.editors.ft.FineTuning", "settings": {"_target_":
             "palimpsest.editors.ft.FineTuningSettings", "layer": 1}}``.
-        resources: by the name under which a class asks for them. One that a class can do without may be absent.
+        resources: by the name under which a class asks for them: ``lm``, or ``model`` for Larimar's, and so on. One
+            that a class can do without may be absent.
 
     Raises:
         ValueError: the class asks for a resource that is not there, or is no editor.
@@ -33,12 +33,12 @@ def build_editor(description: Mapping[str, Any], lm: LanguageModel, resources: M
     asked = {
         name: parameter
         for name, parameter in inspect.signature(make.func).parameters.items()
-        if name not in {"lm", *make.keywords} and parameter.kind is not parameter.VAR_KEYWORD
+        if name not in make.keywords and parameter.kind is not parameter.VAR_KEYWORD
     }
     missing = [name for name, value in asked.items() if value.default is value.empty and name not in resources]
     if missing:
         raise ValueError(f"{description['_target_']} needs {', '.join(missing)}; there are {', '.join(resources)}")
-    editor = make(lm, **{name: resources[name] for name in asked if name in resources})
+    editor = make(**{name: resources[name] for name in asked if name in resources})
     if not isinstance(editor, Editor):
         raise ValueError(f"{description['_target_']} makes a {type(editor).__name__}, expected an Editor")
     return editor

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from palimpsest.editors.statistics import SecondMoment, second_moments
-from palimpsest.editors.values import ValueSettings, draw_prefixes, find_changes, mean_keys, prepare
-from palimpsest.editors.weights import WeightEditor, choose_blocks
+from palimpsest.editors.located import LocatedEditor
+from palimpsest.editors.statistics import SecondMoment
+from palimpsest.editors.values import ValueSettings, current_values, find_changes, mean_keys, prepare
 from palimpsest.facts import Edit
 from palimpsest.lm.load import LanguageModel
 
@@ -37,29 +37,18 @@ class RomeSettings(ValueSettings):
     layer: int
 
 
-class Rome(WeightEditor):
+class Rome(LocatedEditor):
     """Edits add up. In a batch they are made one after the other, each exactly, from the weights that those before it
     left; but the values of edits of different subjects are searched for together, at the weights before them.
-
-    Args:
-        corpus: texts like those that the model has learnt from, for C and for the prefixes.
-        cache: a folder for C; None computes it.
-
-    Raises:
-        ModelError: no down projection was found.
-        ValueError: there is no such layer, or the corpus is too small.
     """
+
+    settings: RomeSettings
 
     def __init__(
         self, lm: LanguageModel, *, corpus: Sequence[str], settings: RomeSettings, cache: Path | None = None
     ) -> None:
-        [self.block] = choose_blocks(lm.model, [settings.layer])
-        super().__init__(lm, [self.block.weight_name])
-        self.settings = settings
-        self.prefixes = draw_prefixes(corpus, settings.prefixes, settings.prefix_words, settings.seed)
-        [moment] = second_moments(
-            lm, corpus, [self.block], per_feature=settings.per_feature, seed=settings.seed, cache=cache
-        )
+        super().__init__(lm, [settings.layer], corpus, settings)
+        [self.block], [moment] = self.blocks, self.second_moments(corpus, cache)
         self.moment = SecondMoment(moment)
 
     def apply(self, edits: Sequence[Edit]) -> None:
@@ -69,7 +58,8 @@ class Rome(WeightEditor):
             for numbers in _rounds([edit.subject for edit in edits]):
                 part = [requests[number] for number in numbers]
                 [keys] = mean_keys(self.lm, part, [self.block])
-                changes = find_changes(self.lm, part, self.block.down_name, self.settings)
+                before = current_values(self.lm, part, self.block.down_name)
+                changes = find_changes(self.lm, part, self.block.down_name, before, self.settings)
                 matrix = self.block.matrix.double()
                 # W k* is the mean of the values over the prefixes, for W is linear: δ comes on top of that.
                 values = keys @ matrix.T + changes.double()

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from palimpsest.editors.replay import Replay, first_layer
 from palimpsest.editors.subject import Located, locate_subjects
 from palimpsest.editors.weights import Block, Tap, frozen, hooked, put, read_at
 from palimpsest.facts import Edit
-from palimpsest.lm.batching import DEFAULT_TOKENS_PER_BATCH, length_batches, padded
+from palimpsest.lm.batching import DEFAULT_TOKENS_PER_BATCH, length_batches
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.prompts import encode_targets, fit_context
 
@@ -125,32 +126,37 @@ def find_changes(
     lm: LanguageModel,
     requests: Sequence[Request],
     module: str,
+    before: Tensor,
     settings: ValueSettings,
     *,
     max_tokens_per_batch: int = DEFAULT_TOKENS_PER_BATCH,
 ) -> Tensor:
     """δ (N, D) for N edits: the mean over prefixes of the target's negative log-likelihood a token, plus the terms that
-    :class:`ValueSettings` names, is made small. The weights are not changed."""
+    :class:`ValueSettings` names, is made small. The weights are not changed.
+
+    Args:
+        module: to whose output δ is added.
+        before: v (N, D), its outputs as :func:`current_values` gives them.
+    """
     lengths = [max(len(row) for row, _ in _rows(request)) for request in requests]
     changes: dict[int, Tensor] = {}
     for batch in length_batches(lengths, max_tokens_per_batch, [len(request.contexts) + 1 for request in requests]):
-        found = _search(lm, [requests[i] for i in batch], module, settings)
-        changes |= zip(batch, found, strict=True)
+        inputs = _Inputs.of(lm, [requests[i] for i in batch], module)
+        changes |= zip(batch, _search(inputs, before[batch].norm(dim=1), settings), strict=True)
     return torch.stack([changes[i] for i in range(len(requests))])
 
 
-def _search(lm: LanguageModel, requests: Sequence[Request], module: str, settings: ValueSettings) -> Tensor:
-    """Gradient descent for some edits at once; those that are done leave the batch."""
-    inputs = _Inputs.of(lm, requests)
-    sizes = current_values(lm, requests, module).norm(dim=1)  # ‖v‖
+def _search(inputs: _Inputs, sizes: Tensor, settings: ValueSettings) -> Tensor:
+    """Gradient descent for N edits at once, with ‖v‖ (N,); those that are done leave the batch."""
+    lm = inputs.replay.lm
     width = lm.model.config.get_text_config().hidden_size
-    delta = torch.zeros(len(requests), width, device=lm.device, requires_grad=True)
+    delta = torch.zeros(len(sizes), width, device=lm.device, requires_grad=True)
     adam = torch.optim.Adam([delta], lr=settings.learning_rate)
     unedited = torch.empty(0)
-    going = torch.arange(len(requests), device=lm.device)
+    going = torch.arange(len(sizes), device=lm.device)
     with torch.enable_grad(), frozen(lm.model):
         for step in range(settings.steps):
-            loss, essence = inputs.predict(lm, module, delta, going)
+            loss, essence = inputs.predict(delta[going])
             if step == 0:
                 unedited = essence.detach()  # δ is still zero
             left = loss.detach() > -math.log(settings.enough)
@@ -160,7 +166,9 @@ def _search(lm: LanguageModel, requests: Sequence[Request], module: str, setting
             decay = delta[going].norm(dim=1) / sizes[going] ** 2
             total = (loss + settings.kl_weight * kl + settings.weight_decay * decay)[left].sum()
             [delta.grad] = torch.autograd.grad(total, [delta])
-            going, before = going[left], delta.detach().clone()
+            if not left.all():
+                going, inputs = going[left], inputs.narrowed(left)
+            before = delta.detach().clone()
             adam.step()
             with torch.no_grad():
                 shrink = (settings.clamp * sizes / delta.norm(dim=1)).clamp(max=1)
@@ -181,39 +189,46 @@ def _rows(request: Request) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
 
 @dataclass(frozen=True, eq=False)
 class _Inputs:
-    """R rows of token ids of several edits, padded on the right; each edit has P contexts and its essence, in order."""
+    """R rows of token ids of several edits; each edit has P contexts and its essence, in order.
 
-    tokens: Tensor  # (R, T)
-    places: Tensor  # (R,): the subject's last token
-    scored: Tensor  # (R, T): whether what follows a token counts
-    wanted: Tensor  # (R, T): the token that shall follow
+    Nothing before the subject's last token can change: it is the first of the S columns that are computed.
+    """
+
+    module: str
+    replay: Replay
+    scored: Tensor  # (R, S): whether what follows a token counts
+    wanted: Tensor  # (R, S): the token that shall follow
     size: int  # rows an edit: P + 1
 
     @classmethod
-    def of(cls, lm: LanguageModel, requests: Sequence[Request]) -> _Inputs:
-        """The rows of all requests."""
+    def of(cls, lm: LanguageModel, requests: Sequence[Request], module: str) -> _Inputs:
+        """The rows of all requests, for a search for what is added to a module's output."""
         rows = [row for request in requests for row in _rows(request)]
         places = [located.last for request in requests for located in (*request.contexts, request.essence)]
-        tokens = padded([ids for ids, _ in rows], lm.pad_id, lm.device)
-        scored = torch.zeros_like(tokens, dtype=torch.bool)
-        wanted = torch.zeros_like(tokens)
-        for number, (ids, target) in enumerate(rows):
-            scored[number, len(ids) - len(target) : len(ids)] = True
-            wanted[number, len(ids) - len(target) : len(ids)] = torch.tensor(target, device=lm.device)
-        return cls(tokens, torch.tensor(places, device=lm.device), scored, wanted, len(requests[0].contexts) + 1)
+        replay = Replay.of(lm, [ids for ids, _ in rows], places, first_layer(lm.model, module))
+        scored = torch.zeros_like(replay.tokens, dtype=torch.bool)
+        wanted = torch.zeros_like(replay.tokens)
+        for number, ((ids, target), place) in enumerate(zip(rows, places, strict=True)):
+            end = len(ids) - place
+            scored[number, end - len(target) : end] = True
+            wanted[number, end - len(target) : end] = torch.tensor(target, device=lm.device)
+        return cls(module, replay, scored, wanted, len(requests[0].contexts) + 1)
 
-    def predict(self, lm: LanguageModel, module: str, delta: Tensor, edits: Tensor) -> tuple[Tensor, Tensor]:
-        """For E of the edits, with δ (N, D) in place: the targets' mean negative log-likelihood a token (E,), and the
+    def narrowed(self, left: Tensor) -> _Inputs:
+        """Only the edits that are left (E,)."""
+        rows = left.repeat_interleave(self.size).nonzero()[:, 0]
+        return replace(self, replay=self.replay.narrowed(rows), scored=self.scored[rows], wanted=self.wanted[rows])
+
+    def predict(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """For E edits, with δ (E, D) in place: the targets' mean negative log-likelihood a token (E,), and the
         log-probabilities (E, V) after the essence."""
-        rows = (edits[:, None] * self.size + torch.arange(self.size, device=edits.device)).flatten()
-        index = torch.arange(len(rows), device=edits.device) * self.tokens.shape[1] + self.places[rows]
-        owners = edits.repeat_interleave(self.size)
-        scored = self.scored[rows]
-        with hooked(lm.model, module, lambda state: put(state, index, delta[owners], add=True)):
-            logits = lm.model(input_ids=self.tokens[rows], use_cache=False, logits_to_keep=scored).logits
-        logprobs = (logits if logits.ndim == 2 else logits[scored]).float().log_softmax(-1)  # as in lm.scoring
-        row = scored.nonzero()[:, 0]  # the row of each scored place
+        rows, width = self.scored.shape
+        index = torch.arange(rows, device=delta.device) * width
+        added = delta.repeat_interleave(self.size, 0)
+        with hooked(self.replay.lm.model, self.module, lambda state: put(state, index, added, add=True)):
+            logprobs = self.replay.logits(self.scored).float().log_softmax(-1)
+        row = self.scored.nonzero()[:, 0]  # the row of each scored place
         essence = row % self.size == self.size - 1
-        nll = -logprobs.gather(1, self.wanted[rows][scored][:, None])[:, 0] / scored.sum(1)[row]
-        nll = nll.new_zeros(len(edits)).index_add(0, (row // self.size)[~essence], nll[~essence])
+        nll = -logprobs.gather(1, self.wanted[self.scored][:, None])[:, 0] / self.scored.sum(1)[row]
+        nll = nll.new_zeros(len(delta)).index_add(0, (row // self.size)[~essence], nll[~essence])
         return nll / (self.size - 1), logprobs[essence]

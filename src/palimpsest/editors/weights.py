@@ -8,7 +8,7 @@ is found by its place and shape, for its name differs from one architecture to t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -24,6 +24,10 @@ from palimpsest.lm.load import LanguageModel, ModelError
 Side = Literal["input", "output"]
 Tap = tuple[str, Side]
 """A state to read: a module's name, and whether what goes in or what comes out is meant."""
+
+
+class Halted(Exception):
+    """Raised by a hook: enough of the model has been computed."""
 
 
 class KeptWeights:
@@ -225,7 +229,8 @@ def read_at(
 ) -> list[Tensor]:
     """States of N rows of token ids, each at one place in it: one tensor (N, width) for each of ``taps``.
 
-    What follows the place is not computed, for it cannot be seen from there.
+    What follows the place is not computed, for it cannot be seen from there, nor what follows the last state in the
+    model.
     """
     rows = [row[: place + 1] for row, place in zip(rows, places, strict=True)]
     states: list[dict[int, Tensor]] = [{} for _ in taps]
@@ -240,13 +245,16 @@ def read_at(
 
 def _read(lm: LanguageModel, tokens: Tensor, taps: Sequence[Tap], index: Tensor) -> list[Tensor]:
     """States at ``index`` of a batch (B, T) that is padded on the right."""
-    found: list[Tensor] = [tokens] * len(taps)
+    found: dict[int, Tensor] = {}
 
     def keep(number: int, state: Tensor) -> None:
         found[number] = take(state, index)
+        if len(found) == len(taps):
+            raise Halted
 
     with ExitStack() as hooks:
         for number, (name, side) in enumerate(taps):
             hooks.enter_context(hooked(lm.model, name, partial(keep, number), side))
-        lm.model(input_ids=tokens, use_cache=False, logits_to_keep=1)
-    return found
+        with suppress(Halted):
+            lm.model(input_ids=tokens, use_cache=False, logits_to_keep=1)
+    return [found[number] for number in range(len(taps))]

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from palimpsest.editors.editor import Editor
-from palimpsest.editors.objective import TargetBatch, descend, target_batches, target_loss
+from palimpsest.editors.objective import descend, target_batches, target_loss
 from palimpsest.editors.values import draw_prefixes
-from palimpsest.editors.weights import choose_blocks, frozen, hooked
+from palimpsest.editors.weights import Halted, choose_blocks, frozen, hooked
 from palimpsest.facts import Edit
 from palimpsest.lm.batching import DEFAULT_TOKENS_PER_BATCH, length_batches, padded
 from palimpsest.lm.load import LanguageModel
@@ -40,8 +40,9 @@ class WiseSettings:
         layer: whose MLP's down projection gets the side memory, counted from 0 (27 of 32 in Llama 2 7B).
         alpha: Δact that other prompts should stay below.
         beta: Δact that edits should exceed.
-        gamma: by how much edits should exceed other prompts. All three are in units of the activations, which differ in
-            size between models.
+        gamma: by how much edits should exceed other prompts.
+        unit: of Δact in these three and in their loss. It is 1 in the paper; but models' activations differ in size,
+            and where they are large the margins, to be noticed, must be so too, and would outweigh the targets' loss.
         slack: the side memory is used above ``slack`` times the least Δact of an edit when it was made.
         mask_ratio: ρ, the share of the matrix that one shard may change.
         shard_edits: how many edits go into a shard.
@@ -60,6 +61,7 @@ class WiseSettings:
     alpha: float = 5.0
     beta: float = 20.0
     gamma: float = 10.0
+    unit: float = 1.0
     slack: float = 0.88
     mask_ratio: float = 0.2
     shard_edits: int = 500
@@ -169,9 +171,9 @@ class Wise(Editor):
 
             def halt(state: Tensor, read: list[Tensor] = read) -> None:
                 read.append(state)
-                raise _Halted
+                raise Halted
 
-            with hooked(self.lm.model, self.block.down_name, halt, "input"), suppress(_Halted):
+            with hooked(self.lm.model, self.block.down_name, halt, "input"), suppress(Halted):
                 self.lm.model(input_ids=tokens, use_cache=False, logits_to_keep=1)
             lengths = torch.tensor([len(encoded[i]) for i in batch], device=self.lm.device)
             yield batch, read[0].float().view(*tokens.shape, -1), lengths
@@ -218,35 +220,33 @@ class Wise(Editor):
         settings = self.settings
         prompts = [prefix + edit.prompt for edit in group for prefix in self.prefixes]
         targets = [edit.target_new for edit in group for _ in self.prefixes]
-        batches = target_batches(self.lm, prompts, targets, len(prompts))
+        [batch] = target_batches(self.lm, prompts, targets, len(prompts))
+        lengths = torch.tensor([len(prompt) for prompt in batch.prompts], device=self.lm.device)
         others = list(self._keys(random.Random(seed).choices(self.irrelevant, k=len(group))))
         delta = shard.delta.clone().requires_grad_(True)
         delta.register_hook(lambda gradient: gradient * shard.mask)
 
-        def loss(batch: TargetBatch) -> Tensor:
-            with self._speaking(delta) as added:
-                nll = target_loss(self.lm, batch)
-            sizes = added[0].norm(dim=-1).view(batch.input_ids.shape)
-            edited = prompt_mean(sizes, batch.prompt_lengths)
-            other = torch.cat([prompt_mean((keys @ delta.T).norm(dim=-1), lengths) for _, keys, lengths in others])
-            return nll + self._margin(edited.view(len(group), -1), other[:, None])
-
         def project() -> None:
             delta.data.clamp_(-settings.bound, settings.bound)
 
-        sgd = torch.optim.SGD([delta], lr=settings.learning_rate)
-        with torch.enable_grad(), frozen(self.lm.model):
-            descend(sgd, loss, batches, steps=settings.steps, enough=settings.enough, project=project)
+        with torch.enable_grad(), frozen(self.lm.model), self._speaking(delta) as added:
+            nll = target_loss(self.lm, batch, settings.layer)
+
+            def loss() -> Tensor:
+                told = nll()
+                edited = prompt_mean(added[0].norm(dim=-1).view(len(prompts), -1), lengths)
+                other = torch.cat([prompt_mean((keys @ delta.T).norm(dim=-1), own) for _, keys, own in others])
+                return told + self._margin(edited.view(len(group), -1), other[:, None])
+
+            sgd = torch.optim.SGD([delta], lr=settings.learning_rate)
+            descend(sgd, [loss], steps=settings.steps, enough=settings.enough, project=project)
         return replace(shard, delta=delta.detach(), edits=shard.edits + len(group))
 
     def _margin(self, edited: Tensor, other: Tensor) -> Tensor:
         """The routing loss (eq. 5) for Δact of edits (B, P) and of one other prompt for each (B, 1)."""
+        edited, other = edited / self.settings.unit, other / self.settings.unit
         above, below = (other - self.settings.alpha).relu(), (self.settings.beta - edited).relu()
         return above.mean() + below.mean() + (self.settings.gamma - (edited - other)).relu().mean()
-
-
-class _Halted(Exception):
-    """Enough of the model has been computed."""
 
 
 def prompt_mean(sizes: Tensor, lengths: Tensor) -> Tensor:

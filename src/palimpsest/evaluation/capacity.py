@@ -7,16 +7,20 @@ a few hundred tell as much.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 
+import pandas as pd
 from tqdm import tqdm
 
-from palimpsest.editors.editor import Editor
-from palimpsest.evaluation.editing import Baseline, Probing, Question, Row, greedy_answers, probe, questions
+from palimpsest.editors.editor import Editor, ReadingEditor
+from palimpsest.editors.larimar import LarimarEditor
+from palimpsest.evaluation.editing import Baseline, Probing, Question, Row, greedy_answers, probe, questions, summarize
 from palimpsest.evaluation.editing_runs import AFTER_LAST, FORGETFUL, Sink
 from palimpsest.evaluation.recall import begins_with
+from palimpsest.evaluation.selection import interval_of
+from palimpsest.evaluation.statistics import Interval
 from palimpsest.facts import Edit
 
 BATCH, SEQUENCE = "batch", "sequence"
@@ -60,6 +64,8 @@ def retention(
     mode: str,
     limit: int,
     seed: int,
+    together: int = 1,
+    ready: Callable[[int], object] = lambda count: None,
     sink: Sink = FORGETFUL,
     progress: bool = False,
 ) -> list[Row]:
@@ -73,6 +79,10 @@ def retention(
         mode: :data:`BATCH`, each number of edits at once, from none; or :data:`SEQUENCE`, one after the other, from
             those made before.
         limit: how many of the edits made are asked about at each number, drawn at random.
+        together: how many edits of a sequence are made in one call. An editor for which neither order nor company
+            matters is spared time.
+        ready: called with the number of edits when they are made and nothing has been asked yet, for what depends on
+            it, such as the threshold of a scope detector.
 
     Returns:
         Rows as of :func:`palimpsest.evaluation.editing.probe` with ``phase`` and ``edits``, those about unrelated facts
@@ -88,16 +98,18 @@ def retention(
     made = 0
     reached = sorted({count for count in counts if count <= len(edits)})
     editor.reset()
+    others = _Unrelated(editor, unrelated, probing, baseline)
     try:
         with tqdm(total=max(reached, default=0), desc=f"edits in {mode}", disable=not progress) as bar:
             for count in reached:
                 name = f"retention-{mode}-{count}"
                 found = sink.load(name)
                 if found is None:
-                    _make(editor, edits, made, count, mode)
+                    _make(editor, edits, made, count, mode, together)
+                    ready(count)
                     made = count
                     asked = drawn(edits[:count], limit, seed)
-                    found = _ask(editor, asked, unrelated, probing, baseline)
+                    found = probe(editor, questions(asked, probing.kinds), probing, baseline) + others.ask()
                     found = [row | {"phase": AFTER_LAST, "edits": count} for row in found]
                     sink.save(name, found)
                 rows += found
@@ -107,25 +119,113 @@ def retention(
     return rows
 
 
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """The same edits made by one Larimar editor after another; see :func:`retention`."""
+
+    edits: Sequence[Edit]
+    probing: Probing
+    limit: int
+    seed: int
+    together: int
+
+    def table(
+        self,
+        editor: LarimarEditor,
+        known: Baseline,
+        counts: Iterable[int],
+        mode: str,
+        thresholds: Mapping[int, float] | None = None,
+    ) -> pd.DataFrame:
+        """What is retained, as :func:`palimpsest.evaluation.editing.summarize` has it.
+
+        Args:
+            known: unrelated facts, of :func:`known_facts`.
+            counts: numbers of edits.
+            thresholds: of the editor's scope detector, if it has one, by the number of edits.
+        """
+
+        def ready(count: int) -> None:
+            if editor.scope is not None:
+                editor.threshold = (thresholds or {})[count]
+
+        rows = retention(
+            editor,
+            self.edits,
+            self.probing,
+            known,
+            unrelated=list(known),
+            counts=list(counts),
+            mode=mode,
+            limit=self.limit,
+            seed=self.seed,
+            together=self.together,
+            ready=ready,
+        )
+        return summarize(rows).drop(columns="phase").assign(mode=mode)
+
+
+def headline(table: pd.DataFrame, counts: Iterable[int]) -> dict[int, dict[str, Interval]]:
+    """``success``, ``paraphrase`` and ``retained`` by number of edits; what was not asked is left out.
+
+    Args:
+        table: of one editor and mode, as of :meth:`Retention.table`.
+    """
+    parts = {
+        "success": ("edit", "success_mean"),
+        "paraphrase": ("paraphrase", "success_mean"),
+        "retained": (UNRELATED, "exact"),
+    }
+    there = set(zip(table["edits"], table["kind"], table["protocol"], strict=True))
+    return {
+        count: {
+            name: interval_of(table, edits=count, kind=kind, protocol=protocol)
+            for name, (kind, protocol) in parts.items()
+            if (count, kind, protocol) in there
+        }
+        for count in counts
+    }
+
+
 def drawn(edits: Sequence[Edit], limit: int, seed: int) -> list[Edit]:
     """At most ``limit`` of some edits, at random, in their order; the same for the same number of edits."""
     places = Random(f"{seed}/{len(edits)}").sample(range(len(edits)), min(limit, len(edits)))
     return [edits[place] for place in sorted(places)]
 
 
-def _make(editor: Editor, edits: Sequence[Edit], made: int, count: int, mode: str) -> None:
+def _make(editor: Editor, edits: Sequence[Edit], made: int, count: int, mode: str, together: int) -> None:
     """Bring an editor that has made some edits to a larger number."""
     if mode == BATCH:
         editor.reset()
-        editor.apply(edits[:count])
-    else:
-        for edit in edits[made:count]:
-            editor.apply([edit])
+        made, together = 0, count
+    for start in range(made, count, together):
+        editor.apply(edits[start : min(start + together, count)])
 
 
-def _ask(
-    editor: Editor, edits: Sequence[Edit], unrelated: Sequence[Question], probing: Probing, baseline: Baseline
-) -> list[Row]:
-    rows = probe(editor, questions(edits, probing.kinds), probing, baseline)
-    facts = probe(editor, unrelated, replace(probing, generated=("neighbor",)), baseline)
-    return rows + [row | {"kind": UNRELATED} for row in facts]
+class _Unrelated:
+    """Questions about unrelated facts, to whose prompts edits seldom contribute anything.
+
+    Of a :class:`~palimpsest.editors.editor.ReadingEditor` those alone are asked again where they do.
+    """
+
+    def __init__(self, editor: Editor, asked: Sequence[Question], probing: Probing, baseline: Baseline) -> None:
+        self.editor, self.asked, self.baseline = editor, asked, baseline
+        self.probing = replace(probing, generated=("neighbor",))
+        self.prompts = [question.prompt for question in asked]
+        self.bare = editor.read(self.prompts) if isinstance(editor, ReadingEditor) else []
+        self.untouched: dict[int, Row] = {}  # what an editor without edits says, by the question's place
+
+    def ask(self) -> list[Row]:
+        """A row a question, of the editor as it is."""
+        if not isinstance(self.editor, ReadingEditor):
+            return self._labelled(probe(self.editor, self.asked, self.probing, self.baseline))
+        readings = self.editor.read(self.prompts)
+        same = {place for place, reading in enumerate(readings) if reading == self.bare[place]}
+        places = [place for place in range(len(self.asked)) if place not in same or place not in self.untouched]
+        asked, read = [self.asked[place] for place in places], [readings[place] for place in places]
+        rows = dict(zip(places, probe(self.editor, asked, self.probing, self.baseline, read), strict=True))
+        self.untouched |= {place: row for place, row in rows.items() if place in same}
+        return self._labelled((self.untouched | rows)[place] for place in range(len(self.asked)))
+
+    def _labelled(self, rows: Iterable[Row]) -> list[Row]:
+        return [row | {"kind": UNRELATED} for row in rows]

@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,8 @@ from palimpsest.lm.scoring import score_targets, token_losses
 TOKEN = re.compile(r"\w+|[^\w\s]")
 ENTROPIES = {2: 2 / 3, 3: 4 / 3}  # weight of the entropy of n-grams, by n
 TOGETHER = 64  # prompts sampled from at a time
+PERPLEXITY, DIVERGENCE, FLUENCY = "perplexity ratio", "divergence", "fluency"
+BROKEN = 100.0  # nats a token of a model whose weights are no numbers any more
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,62 @@ def perplexity_ratio(lm: LanguageModel, base: LanguageModel, texts: Sequence[str
     losses, before = (token_losses(model, texts) for model in (lm, base))
     more = [float(one.losses.sum() - other.losses.sum()) for one, other in zip(losses, before, strict=True)]
     return ratio(more, [len(one.losses) for one in losses], np.exp)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What an editor with edits has moved away from: itself without any."""
+
+    texts: DriftTexts
+    losses: pd.DataFrame
+    """Of :func:`held_out_losses` before any edit."""
+
+    @classmethod
+    def of(cls, editor: Editor, texts: Sequence[str], *, sampled_tokens: int, seed: int) -> Drift:
+        """Of an editor that has no edits now; see :func:`drift_texts`."""
+        found = drift_texts(editor.lm, texts, sampled_tokens=sampled_tokens, seed=seed)
+        return cls(found, held_out_losses(editor, found))
+
+    def rows(self, editor: Editor, edits: Sequence[Edit], *, max_new_tokens: int) -> list[Row]:
+        """How far the editor is now.
+
+        Args:
+            edits: after whose generation prompts fluency is measured.
+
+        Returns:
+            A row a text, sample or prompt: ``measure``, ``number`` (which of them), ``total`` and ``count``. Of
+            :data:`PERPLEXITY` and :data:`DIVERGENCE` the totals are nats, and more nats than before any edit; the
+            counts are tokens. Of :data:`FLUENCY` a total is the entropy, in bits, of one text.
+        """
+        more = held_out_losses(editor, self.texts)
+        more["loss"] -= self.losses["loss"]
+        found = divergences(editor, self.texts)
+        texts = fluency(editor, edits, max_new_tokens=max_new_tokens)
+        counted = [
+            *((PERPLEXITY, *row) for row in more.itertuples(index=False, name=None)),
+            *((DIVERGENCE, *row) for row in found.itertuples(index=False, name=None)),
+            *((FLUENCY, number, row["entropy"], 1) for number, row in enumerate(texts)),
+        ]
+        return [
+            {"measure": measure, "number": number, "total": total if math.isfinite(total) else BROKEN * count}
+            | {"count": count}
+            for measure, number, total, count in counted
+        ]
+
+
+def summarize_drift(rows: Sequence[Row]) -> pd.DataFrame:
+    """Averages over texts.
+
+    Returns:
+        Columns ``measure``, ``value``, ``low``, ``high`` and ``n``: of :data:`PERPLEXITY` the ratio to that before any
+        edit, of :data:`DIVERGENCE` nats a token, of :data:`FLUENCY` bits.
+    """
+    table: list[Row] = []
+    for measure, group in pd.DataFrame(rows, columns=["measure", "number", "total", "count"]).groupby("measure"):
+        sums = group.groupby("number")[["total", "count"]].sum()
+        figure = ratio(sums["total"], sums["count"], np.exp if measure == PERPLEXITY else lambda value: value)
+        table.append({"measure": measure, **asdict(figure)})
+    return pd.DataFrame(table, columns=["measure", "value", "low", "high", "n"])
 
 
 def fluency(editor: Editor, edits: Sequence[Edit], *, max_new_tokens: int = 100) -> list[Row]:

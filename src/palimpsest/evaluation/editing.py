@@ -21,14 +21,14 @@ batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from palimpsest.editors.editor import Editor
+from palimpsest.editors.editor import Editor, ReadingEditor
 from palimpsest.evaluation.recall import begins_with
 from palimpsest.evaluation.statistics import LEVEL, RESAMPLES, Interval, ratio, share
 from palimpsest.facts import Edit
@@ -103,21 +103,39 @@ def greedy_answers(editor: Editor, asked: Sequence[Question], probing: Probing) 
 
     Questions of kinds that ``probing`` does not generate for are left out. Of the unedited model this is the baseline.
     """
-    groups: dict[tuple[str, ...], list[Question]] = {}
-    for question in asked:
+    texts = _generated(editor.generate, [question.prompt for question in asked], asked, probing)
+    return {question: text for question, text in zip(asked, texts, strict=True) if text is not None}
+
+
+def _generated(
+    generate: Callable[..., list[str]], prompts: Sequence[Any], asked: Sequence[Question], probing: Probing
+) -> list[str | None]:
+    """What follows each question's prompt, in whatever form ``generate`` takes it; one call a set of stop strings."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, question in enumerate(asked):
         if question.kind in probing.generated:
             stop = tuple(string for string in probing.stop if string not in question.answer)
-            groups.setdefault(stop, []).append(question)
-    answers: dict[Question, str] = {}
+            groups.setdefault(stop, []).append(place)
+    texts: list[str | None] = [None] * len(asked)
     for stop, group in groups.items():
-        prompts = [question.prompt for question in group]
-        texts = editor.generate(prompts, max_new_tokens=probing.max_new_tokens, stop=stop)
-        answers |= {question: text.strip() for question, text in zip(group, texts, strict=True)}
-    return answers
+        found = generate([prompts[place] for place in group], max_new_tokens=probing.max_new_tokens, stop=stop)
+        for place, text in zip(group, found, strict=True):
+            texts[place] = text.strip()
+    return texts
 
 
-def probe(editor: Editor, asked: Sequence[Question], probing: Probing, baseline: Baseline) -> list[Row]:
-    """Ask an editor as it is; all questions are scored in one call, and generated in one a set of stop strings.
+def probe(
+    editor: Editor,
+    asked: Sequence[Question],
+    probing: Probing,
+    baseline: Baseline,
+    readings: Sequence[Any] | None = None,
+) -> list[Row]:
+    """Ask an editor; all questions are scored in one call, and generated in one a set of stop strings.
+
+    Args:
+        readings: of a :class:`~palimpsest.editors.editor.ReadingEditor`, what it read for each question's prompt.
+            Without them an editor is asked as it is.
 
     Returns:
         A row a question: ``case_id``, ``kind``, ``number``, the protocols' outcomes, and ``generated``, the text.
@@ -125,13 +143,22 @@ def probe(editor: Editor, asked: Sequence[Question], probing: Probing, baseline:
     Raises:
         KeyError: the baseline lacks a neighbour for which there is generation.
     """
-    scored = [(question.prompt, target) for question in asked for target in (question.answer, *question.rivals)]
-    scores = iter(editor.score([prompt for prompt, _ in scored], [target for _, target in scored]) if scored else ())
-    generated = greedy_answers(editor, asked, probing)
+    prompts: Sequence[Any] = [question.prompt for question in asked]
+    score: Callable[..., list[TargetScore]] = editor.score
+    generate: Callable[..., list[str]] = editor.generate
+    if isinstance(editor, ReadingEditor):
+        prompts = editor.read(prompts) if readings is None else readings
+        score, generate = editor.score_read, editor.generate_read
+    pairs = [
+        (prompt, target)
+        for prompt, question in zip(prompts, asked, strict=True)
+        for target in (question.answer, *question.rivals)
+    ]
+    scores = iter(score([prompt for prompt, _ in pairs], [target for _, target in pairs]) if pairs else ())
+    generated = _generated(generate, prompts, asked, probing)
     rows = []
-    for question in asked:
+    for question, text in zip(asked, generated, strict=True):
         answer, rivals = next(scores), [next(scores) for _ in question.rivals]
-        text = generated.get(question)
         rows.append(
             {
                 "case_id": question.case_id,

@@ -7,17 +7,17 @@ model had when it was asked.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from palimpsest.editors.editor import Editor
+from palimpsest.editors.editor import Editor, ReadingEditor
 from palimpsest.evaluation.editing import Baseline, Kind, Probing, Row, probe, questions
 from palimpsest.facts import Edit
 from palimpsest.files import atomic_path
@@ -85,7 +85,10 @@ def single_edits(
     chunk: int = 25,
     progress: bool = False,
 ) -> list[Row]:
-    """Make each edit alone, ask about it, and take it back. ``chunk`` edits are kept at a time."""
+    """Make each edit alone, ask about it, and take it back. ``chunk`` edits are kept at a time.
+
+    Of a :class:`~palimpsest.editors.editor.ReadingEditor` the questions about a chunk's edits are asked in one pass.
+    """
     rows = []
     with _clean(editor), tqdm(total=len(edits), desc="single edits", disable=not progress) as bar:
         for start in range(0, len(edits), chunk):
@@ -96,12 +99,26 @@ def single_edits(
 
 
 def _single(editor: Editor, edits: Sequence[Edit], probing: Probing, baseline: Baseline) -> list[Row]:
+    if isinstance(editor, ReadingEditor):
+        return _single_read(editor, edits, probing, baseline)
     rows = []
     for edit in edits:
         editor.apply([edit])
         rows += _asked(editor, [edit], probing, baseline, AFTER_EDIT, 1)
         editor.reset()
     return rows
+
+
+def _single_read(editor: ReadingEditor[Any], edits: Sequence[Edit], probing: Probing, baseline: Baseline) -> list[Row]:
+    """As one by one: what each edit contributes is read while it is made, and then all are asked about at once."""
+    asked = [questions([edit], probing.kinds) for edit in edits]
+    editor.prepare(edits, [question.prompt for own in asked for question in own])
+    readings = []
+    for edit, own in zip(edits, asked, strict=True):
+        editor.apply([edit])
+        readings += editor.read([question.prompt for question in own])
+        editor.reset()
+    return _labelled(probe(editor, list(chain(*asked)), probing, baseline, readings), AFTER_EDIT, 1)
 
 
 def sequential(
@@ -181,5 +198,8 @@ def _kept(sink: Sink, name: str, make: Callable[[], list[Row]]) -> list[Row]:
 def _asked(
     editor: Editor, edits: Sequence[Edit], probing: Probing, baseline: Baseline, phase: str, count: int
 ) -> list[Row]:
-    asked = questions(edits, probing.kinds)
-    return [row | {"phase": phase, "edits": count} for row in probe(editor, asked, probing, baseline)]
+    return _labelled(probe(editor, questions(edits, probing.kinds), probing, baseline), phase, count)
+
+
+def _labelled(rows: Iterable[Row], phase: str, count: int) -> list[Row]:
+    return [row | {"phase": phase, "edits": count} for row in rows]

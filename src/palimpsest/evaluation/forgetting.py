@@ -18,7 +18,8 @@ from palimpsest.editors.editor import Editor
 from palimpsest.evaluation.attacks import OWN_PROMPT, Attempt, Family, says
 from palimpsest.evaluation.editing import Probing, Question, Row, probe
 from palimpsest.evaluation.editing_runs import FORGETFUL, Sink
-from palimpsest.evaluation.statistics import ratio, share
+from palimpsest.evaluation.selection import interval_of
+from palimpsest.evaluation.statistics import Interval, ratio, share
 from palimpsest.facts import Edit
 
 BEFORE, AFTER, NEVER = "before forgetting", "after forgetting", "never seen"
@@ -203,6 +204,32 @@ def summarize_forgetting(rows: Sequence[Row]) -> pd.DataFrame:
                 figure = share(known[protocol].astype(float), known["case_id"])
                 table.append(dict(zip(by, key, strict=True)) | {"protocol": protocol, **asdict(figure)})
     return pd.DataFrame(table, columns=[*by, "protocol", "value", "low", "high", "n"])
+
+
+def headline(table: pd.DataFrame) -> dict[int, dict[str, Interval]]:
+    """By how many are forgotten at once, shares of facts said to their own prompts.
+
+    Args:
+        table: of :func:`summarize_forgetting`, of one editor.
+
+    Returns:
+        ``forgotten`` facts after forgetting, the same by an editor that has ``never_seen`` them, and ``kept`` ones
+        after forgetting and ``kept_before``.
+    """
+    parts = {
+        "forgotten": (FORGOTTEN, AFTER),
+        "never_seen": (FORGOTTEN, NEVER),
+        "kept": (KEPT, AFTER),
+        "kept_before": (KEPT, BEFORE),
+    }
+    asked = table[(table["family"] == OWN_PROMPT) & (table["protocol"] == "exact")]
+    return {
+        int(count): {
+            name: interval_of(asked, forgotten=count, group=group, state=state)
+            for name, (group, state) in parts.items()
+        }
+        for count in dict.fromkeys(table["forgotten"])
+    }
 
 
 def excess_leakage(rows: Sequence[Row]) -> pd.DataFrame:

@@ -7,17 +7,20 @@ fit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
-from palimpsest.editors.editor import Editor
+from palimpsest.editors.editor import Editor, ReadingEditor
 from palimpsest.editors.incontext import statement
-from palimpsest.evaluation.editing import Probing, Row, probe, questions, summarize
+from palimpsest.evaluation.editing import Probing, Question, Row, probe, questions, summarize
 from palimpsest.evaluation.editing_runs import AFTER_LAST, FORGETFUL, Sink
+from palimpsest.evaluation.selection import interval_of
+from palimpsest.evaluation.statistics import Interval
 from palimpsest.facts import Edit
 from palimpsest.lm.generation import generate_greedy
 from palimpsest.lm.load import LanguageModel
@@ -63,6 +66,7 @@ def recall_by_length(
     *,
     asked: int,
     seed: int,
+    together: int = 1,
     sink: Sink = FORGETFUL,
     progress: bool = False,
 ) -> list[Row]:
@@ -72,7 +76,10 @@ def recall_by_length(
         facts: see :func:`long_documents`.
         lengths: numbers of chunks.
         probing: its kinds may be ``edit``, the sentence that was written, and ``paraphrase``.
-        asked: how many facts are asked at each length.
+        asked: how many facts are asked at each length. Of a :class:`~palimpsest.editors.editor.ReadingEditor` all
+            documents of a length are asked about in one pass.
+        together: how many chunks are written in one call. An editor for which neither order nor company matters is
+            spared time.
 
     Returns:
         Rows as of :func:`palimpsest.evaluation.editing.probe`, with ``phase``, ``edits`` (the number of chunks),
@@ -85,10 +92,9 @@ def recall_by_length(
             name = f"length-{chunks}"
             found = sink.load(name)
             if found is None:
-                found = []
-                for number, document in enumerate(long_documents(facts, chunks, asked=asked, seed=seed)):
-                    context = {"phase": AFTER_LAST, "edits": chunks, "document": number}
-                    found += [row | context for row in _read_and_ask(editor, document, probing)]
+                documents = list(long_documents(facts, chunks, asked=asked, seed=seed))
+                found = _read_and_ask(editor, documents, probing, together)
+                found = [row | {"phase": AFTER_LAST, "edits": chunks} for row in found]
                 sink.save(name, found)
             rows += found
     finally:
@@ -96,13 +102,27 @@ def recall_by_length(
     return rows
 
 
-def _read_and_ask(editor: Editor, document: LongDocument, probing: Probing) -> list[Row]:
-    editor.reset()
-    for fact in document.facts:
-        editor.apply([fact])
-    positions = {document.facts[place].case_id: place for place in document.asked}
-    asked = questions([document.facts[place] for place in document.asked], probing.kinds)
-    return [row | {"position": positions[row["case_id"]]} for row in probe(editor, asked, probing, {})]
+def _read_and_ask(editor: Editor, documents: Sequence[LongDocument], probing: Probing, together: int) -> list[Row]:
+    """Rows with ``document`` and ``position``."""
+    rows: list[Row] = []
+    asked: list[Question] = []
+    places: list[Row] = []
+    readings: list[Any] = []
+    for number, document in enumerate(documents):
+        editor.reset()
+        for start in range(0, len(document.facts), together):
+            editor.apply(document.facts[start : start + together])
+        positions = {document.facts[place].case_id: place for place in document.asked}
+        own = questions([document.facts[place] for place in document.asked], probing.kinds)
+        places += [{"document": number, "position": positions[question.case_id]} for question in own]
+        asked += own
+        if isinstance(editor, ReadingEditor):
+            readings += editor.read([question.prompt for question in own])
+        else:
+            rows += probe(editor, own, probing, {})
+    if isinstance(editor, ReadingEditor):
+        rows = probe(editor, asked, probing, {}, readings)
+    return [row | place for row, place in zip(rows, places, strict=True)]
 
 
 def summarize_lengths(rows: Sequence[Row]) -> pd.DataFrame:
@@ -110,7 +130,16 @@ def summarize_lengths(rows: Sequence[Row]) -> pd.DataFrame:
     return summarize(rows).rename(columns={"edits": "chunks"}).drop(columns="phase")
 
 
-class TextInContext(Editor):
+def headline(table: pd.DataFrame, lengths: Iterable[int]) -> dict[int, Interval]:
+    """Share of facts said to the prompts with which they were written, by number of chunks.
+
+    Args:
+        table: of :func:`summarize_lengths`, of one editor.
+    """
+    return {chunks: interval_of(table, chunks=chunks, kind="edit", protocol="exact") for chunks in lengths}
+
+
+class TextInContext(ReadingEditor[str]):
     """The language model with what was written before the prompt, of which the oldest is dropped where it does not fit.
 
     Args:
@@ -130,14 +159,7 @@ class TextInContext(Editor):
     def reset(self) -> None:
         self._chunks = []
 
-    def score(self, prompts: Sequence[str], targets: Sequence[str]) -> list[TargetScore]:
-        return score_targets(self.lm, self._in_context(prompts), targets, overflow="left")
-
-    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop: Sequence[str] = ()) -> list[str]:
-        texts = self._in_context(prompts)
-        return generate_greedy(self.lm, texts, max_new_tokens=max_new_tokens, stop=stop, overflow="left")
-
-    def _in_context(self, prompts: Sequence[str]) -> list[str]:
+    def read(self, prompts: Sequence[str]) -> list[str]:
         """Each prompt after the last chunks, one more than fit at the most; what is too much is cut by token."""
         taken: list[str] = []
         room = self.lm.context_length
@@ -147,3 +169,9 @@ class TextInContext(Editor):
             taken.append(chunk)
             room -= length
         return [" ".join([*taken[::-1], prompt]) for prompt in prompts]
+
+    def score_read(self, readings: Sequence[str], targets: Sequence[str]) -> list[TargetScore]:
+        return score_targets(self.lm, readings, targets, overflow="left")
+
+    def generate_read(self, readings: Sequence[str], *, max_new_tokens: int, stop: Sequence[str] = ()) -> list[str]:
+        return generate_greedy(self.lm, readings, max_new_tokens=max_new_tokens, stop=stop, overflow="left")

@@ -43,7 +43,7 @@ def curve(scores: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     inside = torch.tensor(scores["score"].to_numpy())
     known = torch.tensor(scores["inside"].to_numpy())
     found = operating_characteristic(inside[known], inside[~known])
-    chosen = (found.true_positives - found.false_positives).argmax()
+    threshold = choose_threshold(found)
     table = pd.DataFrame(
         {
             "threshold": found.thresholds,
@@ -51,4 +51,5 @@ def curve(scores: pd.DataFrame) -> tuple[pd.DataFrame, float]:
             "true_positives": found.true_positives,
         }
     )
-    return table.assign(chosen=table.index == chosen), choose_threshold(found)
+    chosen = (table["threshold"] >= threshold).sum() - 1  # where it lets in the same prompts
+    return table.assign(chosen=table.index == chosen), threshold

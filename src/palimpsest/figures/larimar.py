@@ -31,6 +31,9 @@ RETAINED = {
 }
 MODES = {"batch": "at once", "sequence": "one after the other"}
 WORDINGS = {"edit": "Asked as it was written", "paraphrase": "Asked in other words"}
+READ = "always read"
+ABSENT = {"masked": ":", "zero vector": "--"}
+"""What stands before a text without memory, and how its line is drawn."""
 PALEST = 0.65  # how much white is mixed in for the smallest memory
 
 
@@ -100,6 +103,64 @@ def retention(table: pd.DataFrame, mode: str) -> Figure:
             for count, shade in (shades.items() if len(shades) > 1 else ())
         ]
         figure.legend(handles=handles, loc="outside right center", fontsize=9)
+        return figure
+
+
+def rephrased(table: pd.DataFrame) -> Figure:
+    """Success against how many other wordings were written along with each edit; a panel a wording asked.
+
+    Args:
+        table: columns ``method``, ``rephrased`` (wordings written along), ``kind``, ``protocol``, ``value``, ``low``,
+            ``high``, all at one number of edits.
+    """
+    success = table[table["protocol"] == "success_mean"]
+    colours = _colours(table["method"])
+    with canvas(1, len(WORDINGS), width=9.5, height=3.5) as (figure, panels):
+        for axes, (kind, title) in zip(panels, WORDINGS.items(), strict=True):
+            for method, rows in success[success["kind"] == kind].groupby("method", sort=False):
+                _line(axes, rows, "rephrased", colours[str(method)], str(method))
+            _percent(axes)
+            axes.set_xticks(sorted(set(table["rephrased"])))
+            axes.set_title(title, fontsize=10)
+        panels[0].set_ylabel("new answer above the old")
+        figure.supxlabel("other wordings written along with each edit", fontsize=10)
+        figure.suptitle("Does it help to write an edit in several wordings?", x=0.01, ha="left", fontsize=11)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center", fontsize=9)
+        return figure
+
+
+def ablations(noise: pd.DataFrame, slots: pd.DataFrame, beside: pd.DataFrame) -> Figure:
+    """What noise, fewer slots, and reading where nothing should be read cost.
+
+    Args:
+        noise: columns ``method``, ``noise``, ``value``, ``low``, ``high``: edits said.
+        slots: the same with ``slots``, and ``edits``, how many there are.
+        beside: columns ``method``, ``written``, ``setting``, ``value``, ``low``, ``high``: perplexity of other text, as
+            a multiple. With ``written`` 0 memory is absent, and the setting says how.
+    """
+    colours = _colours(pd.concat([noise["method"], beside["method"]]))
+    with canvas(1, 3, width=12.5, height=3.7) as (figure, (left, middle, right)):
+        for axes, rows, column in ((left, noise, "noise"), (middle, slots, "slots")):
+            for method, part in rows.groupby("method", sort=False):
+                _line(axes, part, column, colours[str(method)], str(method))
+            _percent(axes)
+        left.set(title="Noise on the addressing weights", xlabel="multiple of their size", ylabel="edits said")
+        _powers(middle, slots["slots"])
+        middle.set(title=f"{int(slots['edits'].iloc[0]):,} edits in smaller memories", xlabel="slots")
+        read, absent = beside[beside["written"] > 0], beside[beside["written"] == 0]
+        for key, part in read.groupby(["method", "setting"], sort=False):
+            _line(right, part, "written", _pale(colours[str(key[0])], 0 if key[1] == READ else PALEST))
+        for setting, value in dict.fromkeys(zip(absent["setting"], absent["value"], strict=True)):
+            right.axhline(value, color=GREY, linestyle=ABSENT[setting], label=f"no memory: {setting}")
+        _powers(right, read["written"])
+        right.set(title="Perplexity of text that no edit is about", xlabel="edits in the memory that is read")
+        right.set_ylabel("multiple of the language model's")
+        right.ticklabel_format(axis="y", useOffset=False)
+        right.legend(fontsize=9)
+        handles, labels = left.get_legend_handles_labels()
+        handles.append(Line2D([], [], marker="o", color=_pale("#000000", PALEST), label="scope detected"))
+        figure.legend(handles, [*labels, "scope detected"], loc="outside lower center", ncols=4, fontsize=9)
         return figure
 
 

@@ -208,6 +208,7 @@ class FeatureAddressing(_LeastSquares):
             what serves sentence encodings: 0 for ``relu``, 1 for ``fourier``.
         ridge: relative to the squared length of weights. Facts are read back to about this; the larger it is, the
             smoother is what is read between them.
+        key_map: see :func:`_mapped`.
     """
 
     def __init__(
@@ -219,22 +220,25 @@ class FeatureAddressing(_LeastSquares):
         kind: Features = "relu",
         sharpness: float | None = None,
         ridge: float = RIDGE,
+        key_map: Tensor | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(slots, key_size, ridge, device)
+        self._key_map = _checked_map(key_map, key_size, self.device)
         if kind not in SHARPNESS:
             raise ValueError(f"features: expected one of {', '.join(SHARPNESS)}, not {kind}")
         self.kind = kind
         self.sharpness = SHARPNESS[kind] if sharpness is None else sharpness
         generator = torch.Generator().manual_seed(seed)
-        projection = torch.randn(key_size, slots, generator=generator, dtype=torch.float64)
+        inner = key_size if self._key_map is None else self._key_map.shape[1]
+        projection = torch.randn(inner, slots, generator=generator, dtype=torch.float64)
         phases = 2 * torch.pi * torch.rand(slots, generator=generator, dtype=torch.float64)
-        drawn = _digest(projection, phases)
+        drawn = _digest(projection, phases, *_given(self._key_map))
         self.identity = f"{kind}/{slots}x{key_size}/{self.sharpness}/{ridge}/{drawn}"
         self._projection, self._phases = projection.to(self.device), phases.to(self.device)
 
     def write_weights(self, keys: Tensor) -> Tensor:
-        projected = normalize(keys.double(), dim=-1) @ self._projection
+        projected = _mapped(keys, self._key_map) @ self._projection
         if self.kind == "relu":
             return normalize((projected - self.sharpness).relu(), dim=-1)
         return normalize((self.sharpness * projected + self._phases).cos(), dim=-1)
@@ -270,6 +274,7 @@ class NearestAddressing(Addressing[Slots]):
         slots, key_size: K and D.
         inverse_temperature: β; the larger, the nearer to a look-up.
         top: how many of the nearest facts are read; None reads all.
+        key_map: see :func:`_mapped`.
     """
 
     state_type = Slots
@@ -281,13 +286,16 @@ class NearestAddressing(Addressing[Slots]):
         *,
         inverse_temperature: float = 40.0,
         top: int | None = None,
+        key_map: Tensor | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(slots, key_size, device)
+        self._key_map = _checked_map(key_map, key_size, self.device)
         if inverse_temperature <= 0 or (top is not None and top < 1):
             raise ValueError(f"expected a positive inverse temperature and top, not {inverse_temperature} and {top}")
         self.inverse_temperature, self.top = inverse_temperature, top
-        self.identity = f"nearest/{slots}x{key_size}/{inverse_temperature}/{top}"
+        mapped = "" if self._key_map is None else f"/{_digest(self._key_map)}"
+        self.identity = f"nearest/{slots}x{key_size}/{inverse_temperature}/{top}{mapped}"
 
     def empty(self, value_size: int) -> Slots:
         keys, values = (
@@ -333,7 +341,7 @@ class NearestAddressing(Addressing[Slots]):
 
     def _cosines(self, state: Slots, queries: Tensor) -> Tensor:
         """Of queries (N, D) and the keys in slots that are used, (N, used)."""
-        return normalize(queries.double(), dim=-1) @ normalize(state.keys[state.used], dim=-1).mT
+        return _mapped(queries, self._key_map) @ _mapped(state.keys[state.used], self._key_map).mT
 
     def contents(self, state: Slots) -> Tensor:
         return state.values
@@ -343,6 +351,27 @@ class NearestAddressing(Addressing[Slots]):
 
     def conditioning(self, state: Slots) -> float:
         return 1.0
+
+
+def _mapped(keys: Tensor, key_map: Tensor | None) -> Tensor:
+    """Directions (N, D′) of keys (N, D), float64, after a linear map (D, D′) if there is one.
+
+    Such a map is learnt by :func:`palimpsest.larimar.keys.learn_keys`.
+    """
+    keys = keys.double()
+    return normalize(keys if key_map is None else keys @ key_map, dim=-1)
+
+
+def _checked_map(key_map: Tensor | None, key_size: int, device: torch.device) -> Tensor | None:
+    if key_map is None:
+        return None
+    if key_map.ndim != 2 or len(key_map) != key_size or not bool(key_map.isfinite().all()):
+        raise ValueError(f"key_map: expected finite numbers ({key_size}, any), not of shape {tuple(key_map.shape)}")
+    return key_map.detach().to(device).double()
+
+
+def _given(tensor: Tensor | None) -> tuple[Tensor, ...]:
+    return () if tensor is None else (tensor,)
 
 
 def _digest(*tensors: Tensor) -> str:

@@ -67,6 +67,11 @@ class MatrixMemory:
         return [Entry(label, fact.step) for label, fact in self._facts.items()]
 
     @property
+    def keys(self) -> Tensor:
+        """The keys (N, D) of what is written, in the order of writing."""
+        return torch.stack([fact.key for fact in self._facts.values()])
+
+    @property
     def capacity(self) -> int:
         """How many facts, at the most, can be told apart."""
         return self.addressing.capacity

@@ -72,6 +72,10 @@ class Larimar(nn.Module):
         self.to_code = nn.Linear(encoder.dimension, code, bias=False)
         self.prior = nn.Parameter(torch.eye(slots, code))
         """M₀ (K, C), the prior mean of the memory; also as published, the identity to begin with."""
+        self.key_map: Tensor
+        self.register_buffer("key_map", torch.eye(code))
+        """From z to keys (C, C), for memories that keep keys and values apart; the identity unless it is learnt, see
+        :mod:`palimpsest.larimar.keys`."""
         self.log_variance = nn.Parameter(torch.zeros(slots))
         """ln σ² (K,) of the addressing weights in training. (Published: computed from the memory by a linear map.)"""
         with torch.no_grad():

@@ -85,6 +85,33 @@ class NearestPrompt:
         return normalize(self.encoder.encode(list(texts)), dim=-1)
 
 
+class NearestKey:
+    """Ours: cosine similarity of a prompt's key to the nearest key in memory, as a learnt map has them.
+
+    −1 while nothing is written. It costs no encoding, since the queries are encoded to be read anyhow.
+
+    Args:
+        key_map: (D, D′) of :mod:`palimpsest.larimar.keys`, the addressing's own.
+    """
+
+    def __init__(self, key_map: Tensor) -> None:
+        self.key_map = key_map.double()
+
+    def remember(self, subjects: Sequence[str], prompts: Sequence[str]) -> None:
+        """The memory knows."""
+
+    def forget(self, subjects: Sequence[str], prompts: Sequence[str]) -> None:
+        """The memory knows."""
+
+    def scores(self, prompts: Sequence[str], queries: Tensor, memory: MatrixMemory) -> Tensor:
+        if not len(memory) or not prompts:
+            return torch.full((len(prompts),), -1.0, dtype=torch.float64)
+        return (self._mapped(queries) @ self._mapped(memory.keys).mT).amax(1).cpu()
+
+    def _mapped(self, keys: Tensor) -> Tensor:
+        return normalize(keys.double() @ self.key_map, dim=-1)
+
+
 class Familiarity:
     """Published too: from the memory itself, how much of a query lies in what is written.
 

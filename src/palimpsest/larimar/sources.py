@@ -40,17 +40,19 @@ class Source(Protocol):
 
 
 class Codes:
-    """z of texts by position. What a frozen encoder says of them is computed once, at the start."""
+    """z of texts by position. What a frozen encoder says of each text is computed once, at the start."""
 
     def __init__(self, model: Larimar, texts: Sequence[str]) -> None:
         self.model, self.texts = model, texts
-        self._features = None if model.tunes_encoder else model.features(texts)
+        unique = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        self._places = [unique[text] for text in texts]
+        self._features = None if model.tunes_encoder else model.features(list(unique))
 
     def __call__(self, items: Sequence[int]) -> Tensor:
         """z (B, C) of the texts at B positions."""
         if self._features is None:
             return self.model.project(self.model.features([self.texts[item] for item in items]))
-        return self.model.project(self._features[list(items)])
+        return self.model.project(self._features[[self._places[item] for item in items]])
 
     @cached_property
     def identity(self) -> str:

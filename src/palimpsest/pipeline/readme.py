@@ -134,19 +134,42 @@ def memllm_write_table(figures: Figures) -> list[str]:
     return rows
 
 
+LARIMAR_SINGLE = {
+    "single.success": "the new answer is more probable than the old",
+    "single.exact": "the new answer is said",
+    "single.paraphrase": "more probable, asked in other words",
+    "single.paraphrase_prefixed": "… and after an unrelated sentence",
+    "single.neighborhood": "neighbours keep their answer, memory always read",
+    "single.neighborhood_scope": "… with scope detection",
+}
+LARIMAR_MANY = {
+    "sequential.512.success": "after 512 edits, the new answer is more probable than the old",
+    "sequential.512.paraphrase": "… asked in other words",
+    "sequential.512.retained": "… facts that no edit is about are still said",
+    "sequential.4096.success": "after 4,096 edits, the new answer is more probable",
+    "sequential.4096.paraphrase": "… asked in other words",
+    "sequential.4096.retained": "… facts that no edit is about are still said",
+    "forget.100.forgotten": "of 100 facts that were forgotten, still said",
+    "forget.100.never_seen": "… said if they were never written",
+    "forget.100.kept": "of the other 400, still said",
+    "recall.256": "said of facts in a text of 256 sentences",
+}
+
+
 def larimar_single_table(figures: Figures) -> list[str]:
     """Single edits by Larimar's published read-out and by the best."""
-    measures = {
-        "success": "the new answer is more probable than the old",
-        "exact": "the new answer is said",
-        "paraphrase": "more probable, asked in other words",
-        "paraphrase_prefixed": "… and after an unrelated sentence",
-        "neighborhood": "neighbours keep their answer, memory always read",
-        "neighborhood_scope": "… with scope detection",
-    }
-    rows = ["| one edit in memory | published | best |", "| --- | --- | --- |"]
+    return _read_outs_table(figures, "one edit in memory", LARIMAR_SINGLE)
+
+
+def larimar_many_table(figures: Figures) -> list[str]:
+    """Many facts in Larimar's memory, by read-outs."""
+    return _read_outs_table(figures, "many facts in memory", LARIMAR_MANY)
+
+
+def _read_outs_table(figures: Figures, title: str, measures: Mapping[str, str]) -> list[str]:
+    rows = [f"| {title} | published | best |", "| --- | --- | --- |"]
     for key, words in measures.items():
-        names = [f"larimar.{kind}single.{key}" for kind in ("", "best.")]
+        names = [f"larimar.{kind}{key}" for kind in ("", "best.")]
         cells = [f"{figures[n]:.1%} ({figures[f'{n}.low']:.1%} – {figures[f'{n}.high']:.1%})" for n in names]
         rows.append(f"| {words} | {' | '.join(cells)} |")
     return rows
@@ -171,6 +194,7 @@ TABLES: dict[str, tuple[Callable[[Figures], list[str]], str]] = {
     "memllm_perplexity": (memllm_perplexity_table, "results/metrics/headline.json"),
     "memllm_write": (memllm_write_table, "results/metrics/headline.json"),
     "larimar_single": (larimar_single_table, "results/metrics/headline.json"),
+    "larimar_many": (larimar_many_table, "results/metrics/headline.json"),
     "seconds": (seconds_table, "results/metrics/headline.json"),
     "bench": (bench_table, "results/metrics/bench.json"),
 }
