@@ -173,3 +173,11 @@ def test_a_model_that_gives_no_numbers_counts_as_far_away() -> None:
     after = Constant({"held": (math.nan, math.nan), "s": (math.nan, -2.0)})
     found = {row["measure"]: row["total"] for row in drift.rows(after, [], max_new_tokens=1)}
     assert found == {PERPLEXITY: 2 * BROKEN, DIVERGENCE: 2 * BROKEN}
+
+
+def test_of_a_text_that_does_not_fit_the_beginning_is_taken(tiny: LanguageModel) -> None:
+    long = "It was born in Oslo and lived in Paris. " * tiny.context_length
+    halves = drift_texts(tiny, [long], sampled_tokens=0, seed=0)
+    assert long.startswith(halves.prompts[0])
+    losses = held_out_losses(NoEdit(tiny), halves)  # which would raise if it did not fit
+    assert 0.5 * tiny.context_length < 2 * losses["tokens"].iloc[0] < tiny.context_length

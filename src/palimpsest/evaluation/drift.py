@@ -51,11 +51,12 @@ def drift_texts(lm: LanguageModel, texts: Sequence[str], *, sampled_tokens: int,
 
     Args:
         lm: the model without any edit.
-        texts: of at least two words; others are left out.
+        texts: of at least two words; others are left out. Of one that fills more than three quarters of the model's
+            context the beginning is taken, so that there is room for what is written after its first half.
         sampled_tokens: the length of a sample. It ends earlier before an end of text, and before what would be read as
             other tokens than were sampled, once it is text. What is empty then is left out.
     """
-    halves = [_halves(text) for text in texts if len(text.split()) > 1]
+    halves = [_halves(text) for text in _beginnings(lm, texts) if len(text.split()) > 1]
     prompts = [first for first, _ in halves]
     drawn = _readable(lm, prompts, _sample(lm, prompts, sampled_tokens, seed))
     kept = [(prompt, text) for prompt, text in zip(prompts, drawn, strict=True) if text]
@@ -187,6 +188,13 @@ def ngram_entropy(text: str) -> float:
         total = counts.total()
         weighted.append(-weight * sum(count / total * math.log2(count / total) for count in counts.values()))
     return sum(weighted) / len(weighted)
+
+
+def _beginnings(lm: LanguageModel, texts: Sequence[str]) -> list[str]:
+    """Each text, as far as it fills no more than three quarters of the model's context."""
+    room = lm.context_length * 3 // 4
+    encoded = zip(texts, lm.encode(texts), strict=True)
+    return [text if len(ids) <= room else lm.decode([ids[:room]])[0] for text, ids in encoded]
 
 
 def _halves(text: str) -> tuple[str, str]:
