@@ -206,3 +206,18 @@ def test_half_written_checkpoints_are_passed_over(packed, tmp_path: Path) -> Non
         assert all(torch.equal(one[i][key], two[i][key]) for i in one for key in one[i])
     state.clear()
     assert state.restore(other, fresh) == (0, {})
+
+
+def test_auto_is_bf16_only_where_the_processor_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for capabilities, dtype in (
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"avx2": True, "avx512_bf16": True}, torch.bfloat16),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        assert schedule(precision="auto").dtype(cpu) == dtype
+        with schedule(precision="auto").autocast(cpu):
+            assert (torch.eye(2) @ torch.eye(2)).dtype == dtype
+    assert schedule(precision="bf16").dtype(cpu) == torch.bfloat16
+    with pytest.raises(ValueError, match="precision 'half'"):
+        schedule(precision="half")

@@ -18,13 +18,18 @@ from palimpsest.lm.checkpoint import Checkpoints
 
 Row = dict[str, float]
 Log = Callable[[Row, int], None]
+PRECISIONS = ("auto", "bf16", "fp32")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Descent:
     """What any training needs to be told.
 
-    ``clip`` bounds the gradient's norm; ``precision`` is ``bf16`` (autocast) or ``fp32``; the ``_every`` count steps.
+    ``clip`` bounds the gradient's norm; the ``_every`` count steps. ``precision`` is ``bf16`` (autocast), ``fp32``, or
+    ``auto``: bf16 where the device has instructions for it, see :func:`multiplies_bf16`.
+
+    Raises:
+        ValueError: another precision.
     """
 
     epochs: float
@@ -32,19 +37,39 @@ class Descent:
     learning_rate: float
     weight_decay: float
     clip: float = 1.0
-    precision: str = "bf16"
+    precision: str = "auto"
     log_every: int = 20
     evaluate_every: int = 200
     checkpoint_every: int = 200
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r}: expected one of {', '.join(PRECISIONS)}")
+
     def factor(self, step: int, steps: int) -> float:
         """What the learning rates are multiplied by at a step, counted from 0."""
         raise NotImplementedError
 
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """Of matrix products on a device; weights and optimizer stay in float32."""
+        low = multiplies_bf16(device) if self.precision == "auto" else self.precision == "bf16"
+        return torch.bfloat16 if low else torch.float32
+
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context in which the model computes."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.dtype(device) == torch.bfloat16)
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 matrices with instructions of its own.
+
+    A processor without them (x86 before AVX512-BF16) emulates them, 50 times slower than it multiplies float32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(present for name, present in capabilities.items() if name.endswith("bf16"))
 
 
 def descend(

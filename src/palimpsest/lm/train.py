@@ -123,8 +123,8 @@ def batch_loss(model: Qwen2ForCausalLM, batch: Tensor, schedule: Schedule) -> Te
     wanted = targets != PADDING
     with schedule.autocast(model.device):
         hidden = model.model(input_ids=batch[:, :-1].clamp(min=0), use_cache=False).last_hidden_state
-    dtype = torch.bfloat16 if schedule.precision == "bf16" else torch.float32
-    return linear_cross_entropy(hidden.flatten(0, 1)[wanted].to(dtype), model.lm_head.weight, targets[wanted])
+    hidden = hidden.flatten(0, 1)[wanted].to(schedule.dtype(model.device))
+    return linear_cross_entropy(hidden, model.lm_head.weight, targets[wanted])
 
 
 @torch.no_grad()
