@@ -14,6 +14,7 @@ from palimpsest.lm.attention import prefer_fast_attention
 from palimpsest.lm.descent import Descent, Log, Row, descend
 from palimpsest.lm.induction import add_induction_heads
 from palimpsest.lm.loss import linear_cross_entropy
+from palimpsest.lm.muon import Muon
 from palimpsest.lm.packing import PADDING, PackedTexts
 
 
@@ -146,6 +147,11 @@ def _optimizers(model: Qwen2ForCausalLM, schedule: Schedule) -> list[torch.optim
     betas = (schedule.beta1, schedule.beta2)
     rate, matrix_rate = schedule.learning_rate, schedule.matrix_learning_rate
     return [
-        torch.optim.Muon(inner, lr=matrix_rate, weight_decay=schedule.weight_decay * rate / matrix_rate),
+        Muon(
+            inner,
+            lr=matrix_rate,
+            weight_decay=schedule.weight_decay * rate / matrix_rate,
+            dtype=schedule.dtype(model.device),
+        ),
         torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True),
     ]
