@@ -106,6 +106,9 @@ def test_adapters_learn_from_the_training_split_and_are_watched_on_dev(call_toke
         def edits(self, split: str) -> list[Edit]:
             return [replace(EDIT, subject=f"{split} {number}", prompt=f"{split} {number} is by") for number in range(5)]
 
+        def splits(self, kind: str) -> list[str]:
+            return ["train", "dev"]
+
         def questions(self, split: str) -> list[Edit]:
             return [replace(edit, prompt=f"Who wrote {edit.subject}?", relation=None) for edit in self.edits(split)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 from palimpsest.data.prepared import PreparedData
@@ -28,19 +29,20 @@ def examples_from_edits(
 
     Args:
         settings: the section ``memllm`` of the parameters. Of ``adapters.ADAPTER``: from how many ``edits`` and
-            ``questions`` of the training split is learnt; and ``dev_edits``: on how many edits of dev it is watched.
+            ``questions`` of the training split is learnt (``null``: all; data may have no questions to learn from);
+            and ``dev_edits``: on how many edits of dev it is watched.
     """
     own, train = settings["adapters"][adapter], prepared.edits("train")
-    asked = with_relations(prepared.questions("train"), train) if own["questions"] else []
-    make = edit_write_examples if adapter == "edit_write" else edit_read_examples
-    learnt, watched = (
-        [*train[: own["edits"]], *asked[: own["questions"]]],
-        prepared.edits("dev")[: settings["dev_edits"]],
+    questions = prepared.questions("train") if "train" in prepared.splits("questions") else []
+    learnt = [*train[: own["edits"]], *with_relations(questions, train)[: own["questions"]]]
+    watched = prepared.edits("dev")[: settings["dev_edits"]]
+    make = partial(
+        edit_write_examples if adapter == "edit_write" else edit_read_examples,
+        labels=prepared.relations,
+        tokens=tokens,
+        max_tokens=settings["max_tokens"],
     )
-    examples, held_out = (
-        list(make(edits, prepared.relations, tokens, max_tokens=settings["max_tokens"])) for edits in (learnt, watched)
-    )
-    return examples, held_out
+    return list(make(learnt)), list(make(watched))
 
 
 def with_relations(questions: Iterable[Edit], edits: Iterable[Edit]) -> list[Edit]:
