@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Read when torch is imported, here and by whatever the tests start: two workers have a core each, and threads that
+# wait for one another cost more than the arithmetic of tiny models.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The pipelines first, then the files with slow tests: workers that begin with the longest end at the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.parent.name != "smoke", item.path not in slow))
 
 
 @pytest.fixture(scope="session")
