@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from worlds import small_world
 
 from palimpsest.data.prepared import PreparedData
-from palimpsest.data.world.build import build_world
 from palimpsest.facts import Edit
 from palimpsest.larimar.wordings import Wordings, judged_wordings, learnt_wordings
 from palimpsest.rephrasing import SUBJECT, with_relations
 
-SIZES = {"countries": 8, "cities": 24, "companies": 60, "universities": 8, "people": 200, "books": 80}
-KINDS = ("person", "book", "company", "city", "country")
 SENTENCES = ["It rained all day.", "Nothing else was heard of."]
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    return build_world(
-        tmp_path_factory.mktemp("world"),
-        seed=5,
-        realms=dict.fromkeys(("train", "rare", "dev", "test"), SIZES),
-        peak=dict.fromkeys(KINDS, 12),
-        knee={"person": 20, "book": 10, "company": 10, "city": 10, "country": 8},
-        reach=10,
-        questions=0.2,
-        documents={"text": 5, "restated": 5, "train": 5, "seen": 5, "dev": 5, "test": 5},
-        edits={"train": 400, "dev": 100, "test": 100},
-        recall={"train": 5, "test": 5},
-    )
+    return small_world(tmp_path_factory.mktemp("world"), seed=5)
 
 
 def learnt(world: PreparedData, each: int = 9) -> list[Wordings]:

@@ -93,7 +93,9 @@ class Recipes:
     def model(self, name: str, encoder: SentenceEncoder, lm: LanguageModel) -> Larimar:
         """A new model, with z whitened over what it learns to say; ``models`` says what of it is trained."""
         slots, code, seed = (self.settings[part] for part in ("slots", "code", "seed"))
-        model = Larimar(encoder, lm, slots=slots, code=code, seed=seed, **instantiate(self.settings["models"][name]))
+        tune_code, tuning = (self.settings["models"][name][part] for part in ("tune_code", "tuning"))
+        tuning = tuning if isinstance(tuning, str) else instantiate(tuning)
+        model = Larimar(encoder, lm, slots=slots, code=code, seed=seed, tune_code=tune_code, tuning=tuning)
         pairs = self.pairs(name)[:: self.settings["whitened"]["every"]]
         said = tasks.statements(pairs) if name == "published" else [answer for _, answer in pairs]
         model.whiten(list(dict.fromkeys(said)), self.settings["whitened"]["shrinkage"])
