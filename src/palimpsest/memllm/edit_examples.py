@@ -8,7 +8,6 @@ the training split: of their own prompts only, never of the other words in which
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -16,6 +15,7 @@ from palimpsest.data.prepared import PreparedData
 from palimpsest.facts import Edit, Query, Triple
 from palimpsest.memllm.examples import Example
 from palimpsest.memllm.tokens import CallTokens
+from palimpsest.rephrasing import with_relations
 
 EditAdapter = Literal["edit_write", "edit_read"]
 """Adapters for editing, which go on from those that learnt from documents."""
@@ -43,24 +43,6 @@ def examples_from_edits(
         max_tokens=settings["max_tokens"],
     )
     return list(make(learnt)), list(make(watched))
-
-
-def with_relations(questions: Iterable[Edit], edits: Iterable[Edit]) -> list[Edit]:
-    """Those questions whose relation is known from edits of the same fact, with it.
-
-    ZsRE does not say which relation a question is about. A fact is the same if subject and true answer are; where that
-    leaves several relations, none is taken.
-    """
-    relations: dict[tuple[str, str], set[str]] = {}
-    for edit in edits:
-        for answer in edit.target_true if edit.relation else ():
-            relations.setdefault((edit.subject, answer), set()).add(edit.relation or "")
-    known = []
-    for question in questions:
-        found = {pid for answer in question.target_true for pid in relations.get((question.subject, answer), ())}
-        if len(found) == 1:
-            known.append(replace(question, relation=found.pop()))
-    return known
 
 
 def edit_write_examples(
