@@ -61,7 +61,8 @@ test: env  ## lint, types, unit tests, and the whole pipeline at smoke scale in 
 	ruff format --check .
 	mypy
 	python -m palimpsest.pipeline.clean --check
-	python -m pytest
+	@# A file's tests on one worker, which makes what they share once.
+	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: bench
 bench: env  ## run the benchmarks, into results/metrics/bench.json

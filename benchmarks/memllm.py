@@ -78,14 +78,14 @@ def prepared_case(documents: int = DOCUMENTS) -> Case:
     test, labels = prepared.documents("test"), prepared.relations
     memory = TripleMemory.open(":memory:", SentenceEncoder.load(project.section("memory")["encoder"]))
     store_gold(memory, test, labels)
-    reader = speaker("read")
+    reader, inference = speaker("read"), project.section("memllm_inference")
     return Case(
         reader,
         speaker("write"),
         Pages.prepare(test[:documents], labels, project.section("targets"), reader),
-        Lookup(memory, Thresholds(**memllm["thresholds"])).names,
-        memllm["window"],
-        memllm["stopping_delay"],
+        Lookup(memory, Thresholds(**inference["thresholds"])).names,
+        inference["window"],
+        inference["stopping_delay"],
     )
 
 

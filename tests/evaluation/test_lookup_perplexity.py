@@ -9,7 +9,6 @@ from hashlib import sha256
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from palimpsest.evaluation import lookup_perplexity as evaluation
 from palimpsest.evaluation.lookup_perplexity import Pages, call_quality, call_table, headline
@@ -53,12 +52,9 @@ def embed(names: Sequence[str]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def tokens() -> CallTokens:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that wait for one another cost more than this model's arithmetic
     tokenizer = train_tokenizer([document.text for document in PAGES] * 3, 300, 128)
     shape = Architecture(layers=2, width=32, feedforward=64, heads=4, context_length=128)
-    yield CallTokens(add_call_tokens(LanguageModel(shape.build(tokenizer, seed=0), tokenizer)), spaced=True)
-    torch.set_num_threads(threads)
+    return CallTokens(add_call_tokens(LanguageModel(shape.build(tokenizer, seed=0), tokenizer)), spaced=True)
 
 
 @pytest.fixture(scope="module")

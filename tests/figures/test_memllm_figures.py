@@ -116,6 +116,11 @@ def test_training_curves_show_both_losses_of_each_adapter() -> None:
     assert lines["write"] == [[1e6, 1.0], [2e6, 1.0], [3e6, 1.0]]
     assert len(lines) == 6
     assert len({line.get_color() for line in axes.lines}) == 3
+    both = memllm.training_curves({"read": history, "edit_write": history[:0], "edit_read": history}).axes
+    assert [[line.get_label() for line in axes.lines] for axes in both] == [
+        ["read", "read, held out"],
+        ["edit_read", "edit_read, held out"],
+    ]
 
 
 @pytest.fixture(scope="module")

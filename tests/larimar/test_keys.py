@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from palimpsest.facts import Edit
 from palimpsest.larimar.addressing import FeatureAddressing, NearestAddressing
-from palimpsest.larimar.keys import KeyLearning, Wordings, edit_wordings, learn_keys
+from palimpsest.larimar.keys import KeyLearning, learn_keys
+from palimpsest.larimar.wordings import Wordings
 
 SIZE, FACTS, WORDED = 12, 40, 3
 LEARNING = KeyLearning(steps=60, facts=32, learning_rate=0.05, evaluate_every=20)
@@ -36,41 +36,34 @@ def facts(first: int) -> list[Wordings]:
     return [Wordings(f"{n}/0", tuple(f"{n}/{wording}" for wording in range(1, WORDED))) for n in numbers]
 
 
+DEV = {"unseen": facts(100)}
+
+
 @pytest.fixture(scope="module")
 def learnt() -> Tensor:
-    return learn_keys(Wordy(), facts(0), facts(100), LEARNING)[0]
+    return learn_keys(Wordy(), facts(0), DEV, LEARNING)[0]
 
 
 def test_wordings_of_unseen_facts_meet() -> None:
-    _, history = learn_keys(Wordy(), facts(0), facts(100), LEARNING)
+    _, history = learn_keys(Wordy(), facts(0), DEV, LEARNING)
     found = history.set_index("step")["found"]
     assert list(found.index) == [0, 20, 40, 60]
+    assert {*history["kind"]} == {"unseen"}
+    assert {*history["facts"]} == {FACTS}
     assert found[0] < 0.5
     assert found[60] > 0.9
     assert history["loss"].iloc[-1] < history["loss"].iloc[1]
 
 
 def test_the_same_seed_learns_the_same(learnt: Tensor) -> None:
-    again, _ = learn_keys(Wordy(), facts(0), facts(100), LEARNING)
+    again, _ = learn_keys(Wordy(), facts(0), DEV, LEARNING)
     assert torch.equal(learnt, again)
 
 
 @pytest.mark.parametrize("train", [facts(0)[:1], [Wordings("0/0", ()), Wordings("1/0", ())]], ids=["one", "one way"])
 def test_there_must_be_something_to_tell_apart(train: list[Wordings]) -> None:
     with pytest.raises(ValueError, match="expected two facts"):
-        learn_keys(Wordy(), train, facts(100), LEARNING)
-
-
-def test_an_edits_wordings_are_its_prompt_and_paraphrases() -> None:
-    edit = Edit(
-        case_id="1",
-        subject="A",
-        prompt="A lies in",
-        target_new="B",
-        target_true=(),
-        paraphrases=("A is in", "Where is A?"),
-    )
-    assert edit_wordings([edit]) == [Wordings("A lies in", ("A is in", "Where is A?"))]
+        learn_keys(Wordy(), train, DEV, LEARNING)
 
 
 @pytest.mark.parametrize("kind", ["features", "nearest"])

@@ -1,13 +1,11 @@
 """Training from scratch: it learns, packs every token once, and survives being killed at any moment."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from children import Start, finished, received
 from palimpsest.lm.checkpoint import Checkpoints
 from palimpsest.lm.packing import PADDING, PackedTexts
 from palimpsest.lm.tokenizer import END_OF_TEXT, train_tokenizer
@@ -127,51 +126,34 @@ def test_training_learns_and_reports(packed, tmp_path: Path) -> None:
     assert not model.training
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import torch
-torch.set_num_threads(1)
-from test_train import SHAPE, TEXTS, schedule
-from palimpsest.lm.packing import PackedTexts
-from palimpsest.lm.tokenizer import train_tokenizer
-from palimpsest.lm.train import train_lm
-tokenizer = train_tokenizer(TEXTS, 400, 64)
-windows = PackedTexts.encode(TEXTS, tokenizer, 32)
-model = SHAPE.build(tokenizer, seed=0)
-print("ready", flush=True)
-train_lm(model, windows, windows, schedule(epochs=6), checkpoints=Path(sys.argv[2]))
-model.save_pretrained(sys.argv[3])
-"""
-
-
-def run(checkpoints: Path, out: Path, kill_after: float | None = None) -> int:
-    """Train in a process of its own; ``kill_after`` seconds after training began it is killed with SIGKILL."""
-    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(checkpoints), str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
-    assert process.stdout is not None
-    while process.stdout.readline().strip() != b"ready":
-        assert process.poll() is None
-    if kill_after is not None:
-        time.sleep(kill_after)
-        process.send_signal(signal.SIGKILL)
-    process.stdout.read()
-    return process.wait()
+def train_to_the_end(connection: Connection, checkpoints: Path, out: Path) -> None:
+    """Say that training begins, and train."""
+    tokenizer = train_tokenizer(TEXTS, 400, 64)
+    windows = PackedTexts.encode(TEXTS, tokenizer, 32)
+    model = SHAPE.build(tokenizer, seed=0)
+    connection.send("ready")
+    train_lm(model, windows, windows, schedule(epochs=6), checkpoints=checkpoints)
+    model.save_pretrained(out)
 
 
 @pytest.mark.slow
-def test_a_run_killed_anywhere_ends_with_the_same_weights(tmp_path: Path) -> None:
-    started = time.monotonic()
-    assert run(tmp_path / "a", tmp_path / "whole") == 0
-    length = time.monotonic() - started
+def test_a_run_killed_anywhere_ends_with_the_same_weights(tmp_path: Path, start: Start) -> None:
+    undisturbed = start(train_to_the_end, tmp_path / "a", tmp_path / "whole")
+    next(received(undisturbed))
+    began = time.monotonic()
+    finished(undisturbed)
+    length = time.monotonic() - began
     rng, kills = random.Random(0), 0
     for _ in range(3):
-        kills += run(tmp_path / "b", tmp_path / "resumed", kill_after=rng.uniform(0.05, 0.2) * length) != 0
+        child = start(train_to_the_end, tmp_path / "b", tmp_path / "resumed")
+        next(received(child))
+        time.sleep(rng.uniform(0.1, 0.3) * length)
+        child.process.kill()
+        child.process.join()
+        kills += child.process.exitcode == -signal.SIGKILL
     assert kills
     assert list((tmp_path / "b").glob("*/*")), "no checkpoint was left by the killed runs"
-    assert run(tmp_path / "b", tmp_path / "resumed") == 0
+    finished(start(train_to_the_end, tmp_path / "b", tmp_path / "resumed"))
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "resumed"))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 import pytest
@@ -132,12 +132,3 @@ def call_tokens() -> Callable[..., CallTokens]:
     """``call_tokens(kind, spaced=True)``: the encoder of calls of a random model with markers, made once."""
     with_markers = cache(lambda kind: add_call_tokens(make_lm(kind)))
     return lambda kind, spaced=True: CallTokens(with_markers(kind), spaced)
-
-
-@pytest.fixture(autouse=True, scope="package")
-def _one_thread() -> Iterator[None]:
-    """Threads that wait for one another cost more than these models' arithmetic."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 
@@ -24,6 +26,7 @@ from palimpsest.memllm.tokens import CallTokens, add_call_tokens
 from palimpsest.memory import FunctionEmbedder, TripleMemory
 
 CONTEXT = 160
+STEPS = (20, 40, 60, 150)  # of training: after the last the pages are known well, after the first badly
 LABELS = {"P50": "author", "P19": "place of birth", "P17": "country"}
 RULES = {"skip": ["(?, country, X)"], "max_results": 30, "max_queries": 2}
 BOOKS = ["Dawn", "Dusk", "Red Moon", "Tides", "Salt", "The Long Road", "Ember", "Glass"]
@@ -91,16 +94,27 @@ def remembered(queries: Sequence[Query]) -> list[str]:
     return list(found)
 
 
-@cache
 def trained(steps: int) -> CallTokens:
-    """A Llama of 2 layers that has learnt to read and write the pages: well after 150 steps, badly after a few."""
+    """A Llama of 2 layers that has learnt to read and write the pages, for one of :data:`STEPS`."""
+    return _course()[steps]
+
+
+@cache
+def _course() -> dict[int, CallTokens]:
+    """The same model after each number of :data:`STEPS`, from one training run."""
     tokens, examples = untrained(), []
     for document in PAGES:
         targets = list(read_targets(document, LABELS, results=ANSWERS, **RULES))
         examples += read_examples(document, targets, tokens, remembered, max_tokens=CONTEXT)
         examples += write_examples(document, LABELS, tokens, max_tokens=CONTEXT)
-    fit(tokens.lm, examples, steps)
-    return tokens
+    course = {}
+
+    def keep(step: int) -> None:
+        if step in STEPS:
+            course[step] = CallTokens(replace(tokens.lm, model=deepcopy(tokens.lm.model)), spaced=True)
+
+    fit(tokens.lm, examples, max(STEPS), after=keep)
+    return course
 
 
 def untrained() -> CallTokens:
@@ -128,12 +142,14 @@ def untrained() -> CallTokens:
     return CallTokens(add_call_tokens(LanguageModel(model, tokenizer)), spaced=True)
 
 
-def fit(lm: LanguageModel, examples: Sequence[Example], steps: int) -> None:
-    """Train all weights on what is learnt of examples."""
+def fit(
+    lm: LanguageModel, examples: Sequence[Example], steps: int, after: Callable[[int], object] = lambda step: None
+) -> None:
+    """Train all weights on what is learnt of examples; ``after`` is called with the number of each step."""
     optimizer = torch.optim.AdamW(lm.model.parameters(), lr=4e-3)
     choice = torch.Generator().manual_seed(0)
     lm.model.train()
-    for _ in range(steps):
+    for step in range(1, steps + 1):
         batch = [examples[item] for item in torch.randperm(len(examples), generator=choice)[:12].tolist()]
         ids = padded([example.ids for example in batch], lm.pad_id, lm.device)
         learnt = padded([list(map(int, example.learnt)) for example in batch], 0, lm.device).bool()
@@ -142,6 +158,7 @@ def fit(lm: LanguageModel, examples: Sequence[Example], steps: int) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        after(step)
     lm.model.eval()
 
 
@@ -150,17 +167,25 @@ def keen(tokens: CallTokens, marker: int, factor: float) -> Iterator[None]:
     """For a while a model writes a marker the more readily, the larger ``factor`` is, which scales its embedding."""
     weight = tokens.lm.model.get_input_embeddings().weight.data
     kept = weight[marker].clone()
+    next_logits.cache_clear()
     weight[marker] *= factor
     try:
         yield
     finally:
         weight[marker] = kept
+        next_logits.cache_clear()
 
 
 @torch.no_grad()
-def plain_logits(lm: LanguageModel, ids: Sequence[int]) -> Tensor:
+def plain_logits(model: LlamaForCausalLM, ids: Sequence[int]) -> Tensor:
     """Logits (T, V) after each of T tokens: one row, no cache, no mask."""
-    return lm.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0].double()
+    return model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0].double()
+
+
+@cache
+def next_logits(model: LlamaForCausalLM, ids: tuple[int, ...]) -> Tensor:
+    """Logits (V,) of what comes next, of a model whose weights change under :func:`keen` alone; not to be changed."""
+    return plain_logits(model, ids)[-1].clone()
 
 
 def plain_question(tokens: CallTokens, context: Sequence[int]) -> list[int]:
@@ -168,7 +193,7 @@ def plain_question(tokens: CallTokens, context: Sequence[int]) -> list[int]:
     ends = {tokens.open, tokens.results, tokens.close, tokens.end}
     written: list[int] = []
     while len(written) < 96 and len(context) + len(written) < tokens.lm.context_length and not ends & set(written):
-        written.append(int(plain_logits(tokens.lm, [*context, *written])[-1].argmax()))
+        written.append(int(next_logits(tokens.lm.model, (*context, *written)).argmax()))
     return written
 
 

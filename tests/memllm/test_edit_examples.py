@@ -17,7 +17,6 @@ from palimpsest.memllm.edit_examples import (
     edit_read_examples,
     edit_write_examples,
     examples_from_edits,
-    with_relations,
 )
 from palimpsest.memllm.examples import Example
 from palimpsest.memllm.tokens import CallTokens
@@ -85,26 +84,15 @@ def test_edits_whose_relation_has_no_name_are_passed_over(call_tokens: Callable[
         assert len(list(examples(edits, LABELS, call_tokens("byte-level"), max_tokens=500))) == 1
 
 
-def test_a_question_has_the_relation_of_the_edit_of_the_same_fact() -> None:
-    question = Edit("q", "Dawn", "Who wrote Dawn?", "Cleo Diaz", ("Ann Lee",))
-    assert with_relations([question], [EDIT]) == [replace(question, relation="P50")]
-
-
-def test_a_question_of_no_fact_or_of_several_relations_is_left_out() -> None:
-    edits = [EDIT, replace(EDIT, relation="P19"), replace(EDIT, subject="Dusk", relation=None)]
-    stranger = Edit("q", "Salt", "Who wrote Salt?", "Bo Tan", ("Ann Lee",))
-    ambiguous = Edit("q", "Dawn", "Who wrote Dawn?", "Bo Tan", ("Ann Lee",))
-    nameless = Edit("q", "Dusk", "Who wrote Dusk?", "Bo Tan", ("Ann Lee",))
-    assert with_relations([stranger, ambiguous, nameless], edits) == []
-    assert len(with_relations([ambiguous], edits[:1])) == 1
-
-
 def test_adapters_learn_from_the_training_split_and_are_watched_on_dev(call_tokens: Callable[..., CallTokens]) -> None:
     class Prepared(PreparedData):
         relations = LABELS
 
         def edits(self, split: str) -> list[Edit]:
             return [replace(EDIT, subject=f"{split} {number}", prompt=f"{split} {number} is by") for number in range(5)]
+
+        def splits(self, kind: str) -> list[str]:
+            return ["train", "dev"]
 
         def questions(self, split: str) -> list[Edit]:
             return [replace(edit, prompt=f"Who wrote {edit.subject}?", relation=None) for edit in self.edits(split)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -165,14 +165,11 @@ CLAIMS = [
 
 
 @pytest.fixture(scope="module")
-def lm() -> Iterator[LanguageModel]:
+def lm() -> LanguageModel:
     """A tiny model with random weights, which its tests may train."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     tokenizer = train_tokenizer([INSTRUCTION, *(claim.question + " Yes No" for claim in CLAIMS)], 500, 1024)
     shape = Architecture(layers=2, width=32, feedforward=64, heads=2, context_length=1024)
-    yield LanguageModel(shape.build(tokenizer, 0), tokenizer)
-    torch.set_num_threads(threads)
+    return LanguageModel(shape.build(tokenizer, 0), tokenizer)
 
 
 def test_the_prompt_holds_instruction_examples_and_claim(lm: LanguageModel) -> None:

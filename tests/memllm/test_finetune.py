@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 
@@ -17,6 +16,7 @@ import torch
 from support import untrained
 from torch import Tensor
 
+from children import Start, received
 from palimpsest.lm.load import LanguageModel
 from palimpsest.memllm.adapters import Lora, attach_adapter
 from palimpsest.memllm.examples import Example
@@ -44,7 +44,7 @@ def plan(**changes: object) -> Finetuning:
     return Finetuning(**values | changes)
 
 
-def start(dropout: float = 0.0) -> LanguageModel:
+def adapted(dropout: float = 0.0) -> LanguageModel:
     lora = Lora(rank=8, alpha=16, dropout=dropout)
     return attach_adapter(untrained().lm, "read", lora, seed=0)
 
@@ -65,7 +65,7 @@ def literal_loss(lm: LanguageModel, examples: Sequence[Example]) -> Tensor:
 def test_it_learns_what_is_marked_as_learnt(tmp_path: Path) -> None:
     seen: list[int] = []
     rows = finetune(
-        start(dropout=0.1),
+        adapted(dropout=0.1),
         EXAMPLES,
         EXAMPLES[:20],
         plan(epochs=10, log_every=10, evaluate_every=40),
@@ -83,7 +83,7 @@ def test_it_learns_what_is_marked_as_learnt(tmp_path: Path) -> None:
 def test_steps_are_those_of_a_literal_computation(tmp_path: Path) -> None:
     schedule = plan(batch_size=24, weight_decay=0.1, warmup=0.5)
     examples = [with_learnt(row, 1) if number % 3 else row for number, row in enumerate(EXAMPLES)]
-    lm, reference = start(), start()
+    lm, reference = adapted(), adapted()
     history = finetune(lm, examples, examples[:7], schedule, checkpoints=tmp_path)
     optimizer = torch.optim.AdamW(weights(reference).values(), lr=schedule.learning_rate, weight_decay=0.1)
     batches = Batches(examples, 24, schedule.seed)
@@ -110,7 +110,7 @@ def gradient(lm: LanguageModel, examples: Sequence[Example]) -> Tensor:
 
 
 def test_what_is_not_learnt_is_not_predicted() -> None:
-    lm = start()
+    lm = adapted()
     torch.manual_seed(0)
     for weight in weights(lm).values():  # so that every weight has a gradient
         torch.nn.init.normal_(weight, 0, 0.1)
@@ -127,7 +127,7 @@ def test_what_is_not_learnt_is_not_predicted() -> None:
 
 @pytest.mark.parametrize("tokens", [1, 40, 60])
 def test_cutting_a_step_into_passes_changes_nothing(tokens: int, tmp_path: Path) -> None:
-    whole, cut = start(), start()
+    whole, cut = adapted(), adapted()
     one = finetune(whole, EXAMPLES, EXAMPLES[:9], plan(epochs=0.5), checkpoints=tmp_path)
     two = finetune(cut, EXAMPLES, EXAMPLES[:9], plan(epochs=0.5, tokens_per_pass=tokens), checkpoints=tmp_path)
     assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-4)
@@ -142,7 +142,7 @@ class Stopped(Exception):
 
 def train(checkpoints: Path, stop: Callable[[int], object] = lambda step: None) -> tuple[dict[str, Tensor], list]:
     """Eight steps with dropout; ``stop`` is called after every other one, a checkpoint written after every third."""
-    lm = start(dropout=0.3)
+    lm = adapted(dropout=0.3)
     schedule = plan(log_every=2)
     rows = finetune(lm, EXAMPLES, EXAMPLES[:9], schedule, checkpoints=checkpoints, log=lambda row, step: stop(step))
     return weights(lm), rows
@@ -177,16 +177,15 @@ def test_a_stopped_run_ends_with_the_same_weights(steps: list[int], tmp_path: Pa
     assert without_time(rows) == without_time(history)
 
 
-@pytest.mark.slow
-def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    script = (
-        "import os, signal, sys, torch; sys.path.insert(0, sys.argv[1]); import test_finetune as t; from pathlib import"
-        " Path; torch.set_num_threads(1)\n"
-        "t.train(Path(sys.argv[2]), lambda step: step == 4 and os.kill(os.getpid(), signal.SIGKILL))"
-    )
-    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "killed")]
-    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+def train_until_killed(_: Connection, checkpoints: Path) -> None:
+    train(checkpoints, lambda step: step == 4 and os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, start: Start) -> None:
+    child = start(train_until_killed, tmp_path / "killed")
+    assert list(received(child)) == []
+    child.process.join()
+    assert child.process.exitcode == -signal.SIGKILL
     assert [path.name for path in tmp_path.glob("killed/*/*")] == ["000000003"]
     steps: list[int] = []
     resumed, _ = train(tmp_path / "killed", steps.append)
@@ -201,7 +200,12 @@ def test_another_run_does_not_go_on_from_the_checkpoint(tmp_path: Path) -> None:
     for examples, schedule in others:
         with pytest.raises(Stopped):
             finetune(
-                start(0.3), examples, EXAMPLES[:9], schedule, checkpoints=tmp_path, log=lambda _, step: stop_at(2)(step)
+                adapted(0.3),
+                examples,
+                EXAMPLES[:9],
+                schedule,
+                checkpoints=tmp_path,
+                log=lambda _, step: stop_at(2)(step),
             )
 
 
@@ -255,4 +259,4 @@ def test_rate_rises_and_falls_to_nothing() -> None:
 def test_no_example_is_an_error(tmp_path: Path) -> None:
     for train_on, dev in (([], EXAMPLES), (EXAMPLES, [])):
         with pytest.raises(ValueError, match="expected at least one of each"):
-            finetune(start(), train_on, dev, plan(), checkpoints=tmp_path)
+            finetune(adapted(), train_on, dev, plan(), checkpoints=tmp_path)

@@ -24,12 +24,13 @@ from support import LABELS as PAGE_LABELS
 from support import memory, page
 from transformers import MistralConfig, MistralForCausalLM
 
+from palimpsest.data.counterfact import write_edits, write_flat_edits
 from palimpsest.data.docred import write_documents, write_relations
 from palimpsest.data.prepared import PreparedData
 from palimpsest.data.world.documents import write_document
 from palimpsest.data.world.relations import LABELS
 from palimpsest.data.world.universe import Kind, Sizes, Universe
-from palimpsest.facts import Document, Entity, Fact, Mention, Query, Triple
+from palimpsest.facts import Document, Edit, Entity, Fact, Mention, Probe, Query, Triple
 from palimpsest.lm.load import LanguageModel, load_lm
 from palimpsest.lm.tokenizer import train_tokenizer
 from palimpsest.memllm import training
@@ -51,7 +52,9 @@ from palimpsest.memllm.training import (
 )
 from palimpsest.memllm.writing import SentenceWrite
 from palimpsest.memory.exchange import read_jsonl
+from palimpsest.pipeline.project import parse_yaml
 
+ROOT = Path(__file__).parents[2]
 RULES = {"skip": ["(?, country, X)", "(?, place of birth, X)"], "max_results": 4, "max_queries": 2}
 SCHEDULE = {"epochs": 1, "batch_size": 8, "tokens_per_pass": 600, "learning_rate": 0.01, "weight_decay": 0.001}
 SCHEDULE |= {"seed": 0, "precision": "fp32", "log_every": 1, "evaluate_every": 2, "checkpoint_every": 2}
@@ -153,10 +156,11 @@ def test_results_are_limited_and_texts_cut(make: ExampleMaker, documents: list[D
     assert official("read", documents[:2], documents) != make("read", documents[:2], documents)
 
 
-def test_there_are_three_adapters(make: ExampleMaker) -> None:
-    assert ADAPTERS == ("write", "read", "plain")
-    with pytest.raises(ValueError, match="adapter 'edit': expected one of write, read, plain"):
-        make("edit", [], [])
+def test_an_adapter_follows_those_that_it_may_go_on_from() -> None:
+    starts = parse_yaml((ROOT / "params.yaml").read_text())["memllm"]["adapters"]
+    assert set(starts) == set(ADAPTERS)
+    for place, adapter in enumerate(ADAPTERS):
+        assert starts[adapter]["start"] in (None, *ADAPTERS[:place])
 
 
 def logits(lm: LanguageModel) -> torch.Tensor:
@@ -209,6 +213,20 @@ def test_an_adapter_goes_on_from_another(
     torch.testing.assert_close(said[0], said[1], atol=1e-5, rtol=0)
     before = logits(load_lm(base))
     assert not torch.allclose(said[0][..., : before.shape[-1]], before, atol=1e-3)
+
+
+def test_without_an_example_an_adapter_stays_what_it_began_as(
+    base: Path, make: ExampleMaker, documents: list[Document], tmp_path: Path
+) -> None:
+    how = {"lora": Lora(**LORA), "schedule": Finetuning(**SCHEDULE)}
+    examples = make("write", documents[:2], [])
+    train_adapter(load_lm(base), "write", examples, examples[:2], tmp_path, **how)
+    history = train_adapter(load_lm(base), "edit_write", [], [], tmp_path, start="write", **how)
+    assert (list(history.columns), len(history)) == (HISTORY, 0)
+    weights = [load_file(tmp_path / name / "adapter_model.safetensors") for name in ("write", "edit_write")]
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+    with pytest.raises(ValueError, match="0 training and 0 dev examples"):
+        train_adapter(load_lm(base), "plain", [], [], tmp_path, **how)
 
 
 def test_gold_is_every_fact_under_every_name() -> None:
@@ -311,6 +329,21 @@ def test_examples_are_of_the_first_documents(folder: Path, make: ExampleMaker, d
         examples, watched = data.examples(adapter, make.tokens)
         assert examples == make(adapter, documents[:count], documents[:16])
         assert watched == make(adapter, documents[16:18], documents[16:])
+
+
+def test_adapters_for_editing_learn_from_edits_of_named_relations(folder: Path, make: ExampleMaker) -> None:
+    known = Edit("0", "Dawn", "The author of Dawn is", "Bo Tan", ("Ann Lee",), "P50")
+    prepared = folder / "prepared"
+    write_edits(prepared / "edits/train.json", [known, replace(known, case_id="1", relation=None)])
+    write_flat_edits(
+        prepared / "edits/dev.json",
+        [replace(known, relation=None, paraphrases=("Dawn is by",), neighbors=(Probe("Dusk is by", "Ann Lee"),))],
+    )
+    data = finetuning_data(folder)
+    settings = data.settings | {"adapters": {"edit_read": {"edits": 2, "questions": None}}, "dev_edits": 5}
+    (example,), watched = replace(data, settings=settings).examples("edit_read", make.tokens)
+    assert "author of Dawn is({MEM_READ( Dawn>> author>>)--> Bo Tan})" in make.tokens.decode(example.ids)
+    assert watched == []  # EasyEdit's form does not tell relations
 
 
 def test_null_takes_all_documents(folder: Path, make: ExampleMaker, documents: list[Document]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Sequence
+from functools import cache, partial
 
 import numpy as np
 import pytest
 import torch
 from support import CONTEXT, keen, page, trained, triples
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessorList
 
 from palimpsest.facts import Document, Triple
@@ -21,14 +22,22 @@ MOST = 30  # tokens of a call
 
 
 def literal_rule(
-    model: LlamaForCausalLM, prompt: Sequence[int], close: int, ends: Collection[int], delay: int, most: int
+    predict: Callable[[tuple[int, ...]], Tensor],
+    prompt: Sequence[int],
+    close: int,
+    ends: Collection[int],
+    delay: int,
+    most: int,
 ) -> tuple[list[int], bool]:
-    """What is left of one row after the cut, without the closing marker, and whether there was one."""
+    """What is left of one row after the cut, without the closing marker, and whether there was one.
+
+    ``predict`` gives the log-probabilities of what comes next.
+    """
     ids: list[int] = []
     points: dict[int, float] = {}  # by how many tokens the call would have before the marker: its mean log-probability
     total = 0.0
     while len(ids) < most and not set(ids) & set(ends):
-        logprobs = plain_logits_of(model, [*prompt, *ids])
+        logprobs = predict((*prompt, *ids))
         token = int(logprobs.argmax())
         if token == close:
             best = int(np.argmax(list(points.values()))) if points else 0
@@ -43,10 +52,11 @@ def literal_rule(
 
 
 @torch.no_grad()
-def plain_logits_of(model: LlamaForCausalLM, ids: Sequence[int]) -> torch.Tensor:
+def next_logprobs(model: LlamaForCausalLM, ids: Sequence[int]) -> Tensor:
     return model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0, -1].double().log_softmax(-1)
 
 
+@cache
 def tiny(seed: int) -> LlamaForCausalLM:
     """A random model of 9 tokens, of which the first wants to close now and then."""
     torch.manual_seed(seed)
@@ -60,6 +70,11 @@ def tiny(seed: int) -> LlamaForCausalLM:
             if "norm" not in name:
                 weight.normal_(0, 0.5)
     return model
+
+
+@cache
+def tiny_predicts(seed: int, ids: tuple[int, ...]) -> Tensor:
+    return next_logprobs(tiny(seed), ids)
 
 
 @pytest.mark.parametrize("ends", [[], [5], [5, 6]])
@@ -79,7 +94,7 @@ def test_generation_with_late_stopping_follows_the_rule(delay: int, ends: list[i
             pad_token_id=8,
         )[:, 3:]
         for prompt, row, best in zip(prompts.tolist(), generated.tolist(), stopper.best.tolist(), strict=True):
-            expected, closed = literal_rule(model, prompt, close, ends, delay, most)
+            expected, closed = literal_rule(partial(tiny_predicts, seed), prompt, close, ends, delay, most)
             assert (best >= 0) == closed
             assert row[: best if closed else len(expected)] == expected
             fates.add((closed, bool(set(row) & set(ends)), len(expected) > 3))
@@ -155,12 +170,17 @@ def literal_context(tokens: CallTokens, document: Document, sentence: int, windo
 
 
 @cache
-def literal_call(keenness: float, prompt: tuple[int, ...], delay: int) -> tuple[str, bool]:
-    """What the model with this keenness writes, and whether it closed the call."""
+def keen_predicts(keenness: float, ids: tuple[int, ...]) -> Tensor:
+    """What the model with this keenness, which it has now, finds likely."""
+    return next_logprobs(trained(60).lm.model, ids)
+
+
+def literal_call(keenness: float, prompt: Sequence[int], delay: int) -> tuple[str, bool]:
+    """What the model with this keenness, which it has now, writes, and whether it closed the call."""
     tokens = trained(60)
     context = [tokens.start, *prompt, *tokens.write_prefix]
     ends, most = {tokens.open, tokens.end}, min(MOST, CONTEXT - len(context))
-    ids, closed = literal_rule(tokens.lm.model, context, tokens.close, ends, delay, most)
+    ids, closed = literal_rule(partial(keen_predicts, keenness), context, tokens.close, ends, delay, most)
     return tokens.decode([*tokens.write_prefix, *ids, *[tokens.close] * closed]), closed
 
 
@@ -175,7 +195,7 @@ def check(keenness: float, delay: int, window: int, budget: int) -> list[str]:
         ]
         for call in written:
             prompt = literal_context(tokens, PAGES[call.document], call.sentence, window)
-            text, closed = literal_call(keenness, tuple(prompt), delay)
+            text, closed = literal_call(keenness, prompt, delay)
             assert call.call == text
             check_parts(call, closed)
     return [call.call for call in written]

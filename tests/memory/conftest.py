@@ -1,4 +1,4 @@
-"""Memories to test: in RAM, in a file, on a PostgreSQL server; and other processes that use them."""
+"""Memories to test: in RAM, in a file, on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import pytest
 from by_hand import DIMENSION, embed, t, ts, whole
-from children import Child, Start, run
 
 from palimpsest.memory import FunctionEmbedder, Source, TripleMemory
 
@@ -100,33 +97,6 @@ def lived_in(memory: TripleMemory) -> TripleMemory:
 
 
 # -- beside one another --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def processes() -> Any:
-    """Starts processes in no time: they are forked from one that has done nothing but imports."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["palimpsest.memory", "palimpsest.memory.sqlite", "pytest"])
-    return context
-
-
-@pytest.fixture
-def start(processes: Any) -> Iterator[Start]:
-    """Starts processes; all are gone after the test."""
-    children: list[Child] = []
-
-    def start_one(function: Callable[..., None], *arguments: Any) -> Child:
-        ours, theirs = processes.Pipe()
-        child = Child(processes.Process(target=run, args=(theirs, function, *arguments), daemon=True), ours)
-        child.process.start()
-        theirs.close()
-        children.append(child)
-        return child
-
-    yield start_one
-    for child in children:
-        child.process.kill()
-        child.process.join()
 
 
 @pytest.fixture

@@ -12,14 +12,16 @@ from typing import Any
 
 import faiss
 import pytest
-from children import PATIENCE, Start, finished
 from in_files import EXACT, open_memory
 
+from children import PATIENCE, Start, finished
 from palimpsest.facts import Query, Triple
 from palimpsest.memory import Source
 
 SECONDS = float(os.environ.get("PALIMPSEST_CONCURRENCY_SECONDS", "20"))
 """For how long, at least."""
+POLITE = 10
+"""How much less urgent these nine processes are than the tests beside them."""
 ENOUGH = 100
 """Batches that are to be written, and questions each reader is to ask: on a busy machine that takes longer."""
 
@@ -40,6 +42,7 @@ class Published:
 
 
 def write_and_publish(_: Connection, path: Path, published: Published) -> None:
+    os.nice(POLITE)
     with open_memory(path) as memory:
         number = 0
         while not published.stop.is_set():
@@ -56,6 +59,7 @@ def write_and_publish(_: Connection, path: Path, published: Published) -> None:
 
 def read_what_was_published(_: Connection, path: Path, published: Published, number: int) -> None:
     """Every query has to see at least what had been committed before it was asked."""
+    os.nice(POLITE)
     faiss.omp_set_num_threads(1)
     chance = random.Random(number)
     with open_memory(path, read_only=True, thresholds=EXACT) as memory:

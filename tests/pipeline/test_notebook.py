@@ -202,3 +202,11 @@ def test_a_terminal_gets_everything_as_it_is() -> None:
     echo.write("closed\n")
     echo.end_line()
     assert terminal.getvalue() == "\r 0%\r 1%\x1b[A\nclosed\n"
+
+
+def test_the_runner_starts_without_what_only_cells_need() -> None:
+    """Every stage waits for it: a second of imports is half a minute of the pipeline."""
+    code = "import sys, palimpsest.pipeline.notebook; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"papermill", "nbconvert"} <= set(done.stdout.split())
+    assert not {"matplotlib", "numpy", "pandas", "torch", "lark"} & set(done.stdout.split())

@@ -15,8 +15,8 @@ from functools import partial
 from random import Random
 from typing import Literal
 
-from palimpsest.evaluation.prefixes import prefixed
 from palimpsest.facts import Edit
+from palimpsest.rephrasing import prefixed
 
 Judged = Literal["said", "exact", "success_mean"]
 OWN_PROMPT = "own prompt"

@@ -8,31 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from random import Random
 
 from palimpsest.evaluation.editing import Row
 from palimpsest.facts import Edit
+from palimpsest.rephrasing import prefixed
 
 PREFIXED = "prefixed"
 """The kind of a question that is a paraphrase after an unrelated sentence."""
-
-
-def prefixed(edit: Edit, prompt: str, sentences: Sequence[str], seed: str) -> str:
-    """A prompt after a sentence that names neither the edit's subject nor its answers.
-
-    Args:
-        sentences: to choose from; case does not tell names apart.
-        seed: the same seed gives the same sentence.
-
-    Raises:
-        ValueError: every sentence names one of them; says which case.
-    """
-    names = [name.casefold() for name in (edit.subject, edit.target_new, *edit.target_true) if name]
-    rng = Random(f"{seed}/{edit.case_id}/{prompt}")
-    for sentence in rng.sample(sentences, len(sentences)):
-        if not any(name in sentence.casefold() for name in names):
-            return f"{sentence} {prompt}"
-    raise ValueError(f"case {edit.case_id}: each of {len(sentences)} sentences names its subject or an answer")
 
 
 def with_prefixed(edits: Iterable[Edit], sentences: Sequence[str], seed: int) -> list[Edit]:

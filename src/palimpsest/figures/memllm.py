@@ -81,14 +81,23 @@ def _short(value: float) -> str:
 
 
 def training_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
-    """Loss on training and held-out examples of each adapter against tokens read."""
-    with canvas() as (figure, (axes,)):
-        for (name, history), colour in zip(histories.items(), (BLUE, ORANGE, GREY), strict=False):
-            trained = history.dropna(subset="loss")
-            held_out = history.dropna(subset="dev_loss")
-            axes.plot(trained["tokens"], trained["loss"], color=colour, label=name)
-            axes.plot(held_out["tokens"], held_out["dev_loss"], "o--", color=colour, label=f"{name}, held out")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g} M"))
-        axes.set(xlabel="tokens read", ylabel="nats a learnt token", title="Finetuning", ylim=(0, None))
-        axes.legend(ncols=3, fontsize=8)
+    """Loss on training and held-out examples of each adapter against tokens read; of those for editing, which read far
+    fewer, in a panel of their own."""
+    groups = {"From documents": ("write", "read", "plain"), "From edits": ("edit_write", "edit_read")}
+    groups = {title: [name for name in names if len(histories.get(name, ()))] for title, names in groups.items()}
+    groups = {title: names for title, names in groups.items() if names}
+    with canvas(1, len(groups), width=5.0 * len(groups)) as (figure, panels):
+        for axes, (title, names) in zip(panels, groups.items(), strict=True):
+            for name, colour in zip(names, (BLUE, ORANGE, GREY), strict=False):
+                _curves(axes, name, histories[name], colour)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:g} M"))
+            axes.set(xlabel="tokens read", title=title, ylim=(0, None))
+            axes.legend(ncols=len(names), fontsize=7)
+        panels[0].set_ylabel("nats a learnt token")
         return figure
+
+
+def _curves(axes: Axes, name: str, history: pd.DataFrame, colour: str) -> None:
+    trained, held_out = history.dropna(subset="loss"), history.dropna(subset="dev_loss")
+    axes.plot(trained["tokens"], trained["loss"], color=colour, label=name)
+    axes.plot(held_out["tokens"], held_out["dev_loss"], "o--", color=colour, label=f"{name}, held out")

@@ -8,9 +8,9 @@ encoder's vectors once, and no decoder. Addressings take it as ``key_map``, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import pandas as pd
 import torch
@@ -18,15 +18,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from tqdm import tqdm
 
-from palimpsest.facts import Edit
 from palimpsest.larimar.memory import Encoder
-
-
-class Wordings(NamedTuple):
-    """Prompts that ask for one fact: the one that is written, and others."""
-
-    written: str
-    others: tuple[str, ...]
+from palimpsest.larimar.wordings import Wordings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,29 +37,32 @@ class KeyLearning:
     seed: int = 0
 
 
-def edit_wordings(edits: Iterable[Edit]) -> list[Wordings]:
-    """The prompt and the paraphrases of each edit."""
-    return [Wordings(edit.prompt, edit.paraphrases) for edit in edits]
-
-
 def learn_keys(
-    encoder: Encoder, train: Sequence[Wordings], dev: Sequence[Wordings], learning: KeyLearning
+    encoder: Encoder, train: Sequence[Wordings], dev: Mapping[str, Sequence[Wordings]], learning: KeyLearning
 ) -> tuple[Tensor, pd.DataFrame]:
     """Learn the map (C, C) of an encoder's vectors of C numbers, from the identity.
 
     Returns:
-        The map, and a table: ``step``, ``loss`` (nats; of that step) and ``found``, the share of the other wordings of
-        ``dev`` whose nearest key, of all facts of ``dev``, is their own fact's. Step 0 is before learning.
+        The map, and a table: ``step``, ``loss`` (nats; of that step), ``kind`` (a name of ``dev``), how many ``facts``
+        it has, and ``found``, the share of its other wordings whose nearest key, of all those facts, is their own
+        fact's. Step 0 is before learning.
 
     Raises:
         ValueError: there are fewer than two facts, or none that is worded in several ways.
     """
-    data, watched = _Encoded(encoder, train), _Encoded(encoder, dev)
+    data, watched = _Encoded(encoder, train), {kind: _Encoded(encoder, facts) for kind, facts in dev.items()}
     generator = torch.Generator().manual_seed(learning.seed)
     size = data.written.shape[1]
     key_map = torch.eye(size, device=data.written.device, requires_grad=True)
     optimizer = torch.optim.Adam([key_map], lr=learning.learning_rate)
-    rows = [{"step": 0, "loss": float("nan"), "found": watched.found(key_map)}]
+    rows: list[dict[str, Any]] = []
+
+    def note(step: int, loss: float) -> None:
+        for kind, facts in watched.items():
+            found = {"kind": kind, "facts": len(facts.written), "found": facts.found(key_map)}
+            rows.append({"step": step, "loss": loss, **found})
+
+    note(0, float("nan"))
     for step in tqdm(range(1, learning.steps + 1), desc="learning keys", unit=" steps", mininterval=1):
         for group in optimizer.param_groups:
             group["lr"] = learning.learning_rate * (1 - (step - 1) / learning.steps)
@@ -75,7 +71,7 @@ def learn_keys(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if step % learning.evaluate_every == 0 or step == learning.steps:
-            rows.append({"step": step, "loss": loss.item(), "found": watched.found(key_map)})
+            note(step, loss.item())
     return key_map.detach(), pd.DataFrame(rows)
 
 

@@ -24,12 +24,12 @@ def episode_task(
     """The published objective: statements are written in episodes, read back and said again (Larimar, section 3).
 
     Args:
-        pairs: what is stated, as ``prompt answer.``
+        pairs: what is stated, see :func:`statements`.
         plain: texts that are said without memory.
         sizes: of episodes.
         max_tokens: of a text, the rest is left out.
     """
-    texts = [f"{prompt} {answer}." for prompt, answer in pairs]
+    texts = statements(pairs)
     return Task(
         text_examples(model.lm, texts, max_tokens=max_tokens),
         Episodes(Codes(model, texts), tuple(sizes)),
@@ -53,6 +53,11 @@ def answer_task(
         NoisyValues(Codes(model, answers), (least, most)),
         text_examples(model.lm, plain, max_tokens=max_tokens),
     )
+
+
+def statements(pairs: Sequence[Pair]) -> list[str]:
+    """Prompts with their answers, as sentences."""
+    return [f"{prompt} {answer}." for prompt, answer in pairs]
 
 
 def edit_pairs(edits: Sequence[Edit], others: int, seed: int) -> Iterator[Pair]:

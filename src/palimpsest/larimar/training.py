@@ -36,10 +36,14 @@ HISTORY = ["model", "step", "tokens", "seconds", "loss", "learning_rate", "gradi
 class Schedule(Descent):
     """How to train: AdamW, with a rate that rises over a share ``warmup`` of the steps and then falls to nothing.
 
-    ``batch_size`` counts texts; ``beta`` is the top of the KL term's weight, in ``cycles`` cycles.
+    ``batch_size`` counts texts, ``plain_size`` those of a step that are said without memory; ``beta`` is the top of
+    the KL term's weight, in ``cycles`` cycles. ``decoder_rate`` multiplies the learning rate of the decoder's own
+    weights, which are trained already, where the map into it is new.
     """
 
     warmup: float = 0.0
+    plain_size: int = 16
+    decoder_rate: float = 1.0
     beta: float = 0.5
     cycles: int = 10
 
@@ -95,7 +99,7 @@ def train_larimar(
         counts = f"{len(train.examples)} training and {len(dev.examples)} dev examples"
         raise ValueError(f"{counts}: expected at least one of each")
     batches = Batches(train.examples, schedule.batch_size, schedule.seed)
-    plain_batches = Batches(train.plain, schedule.batch_size, schedule.seed) if train.plain else None
+    plain_batches = Batches(train.plain, schedule.plain_size, schedule.seed) if train.plain else None
     steps = max(1, round(schedule.epochs * batches.per_epoch))
     terms: dict[str, float] = {}
 
@@ -181,8 +185,15 @@ def _chunks(examples: Sequence[Example], size: int) -> list[range]:
 
 
 def _optimizer(model: Larimar, schedule: Schedule) -> torch.optim.Optimizer:
+    decoder = {id(weight) for weight in model.decoder.model.parameters()}
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    return torch.optim.AdamW(weights, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    rates = {False: schedule.learning_rate, True: schedule.learning_rate * schedule.decoder_rate}
+    groups = [
+        {"params": group, "lr": rate}
+        for own, rate in rates.items()
+        if (group := [weight for weight in weights if (id(weight) in decoder) == own])
+    ]
+    return torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
 
 
 def _frozen_weights(model: Larimar) -> str:

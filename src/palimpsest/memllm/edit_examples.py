@@ -8,13 +8,14 @@ the training split: of their own prompts only, never of the other words in which
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 from palimpsest.data.prepared import PreparedData
 from palimpsest.facts import Edit, Query, Triple
 from palimpsest.memllm.examples import Example
 from palimpsest.memllm.tokens import CallTokens
+from palimpsest.rephrasing import with_relations
 
 EditAdapter = Literal["edit_write", "edit_read"]
 """Adapters for editing, which go on from those that learnt from documents."""
@@ -28,37 +29,20 @@ def examples_from_edits(
 
     Args:
         settings: the section ``memllm`` of the parameters. Of ``adapters.ADAPTER``: from how many ``edits`` and
-            ``questions`` of the training split is learnt; and ``dev_edits``: on how many edits of dev it is watched.
+            ``questions`` of the training split is learnt (``null``: all; data may have no questions to learn from);
+            and ``dev_edits``: on how many edits of dev it is watched.
     """
     own, train = settings["adapters"][adapter], prepared.edits("train")
-    asked = with_relations(prepared.questions("train"), train) if own["questions"] else []
-    make = edit_write_examples if adapter == "edit_write" else edit_read_examples
-    learnt, watched = (
-        [*train[: own["edits"]], *asked[: own["questions"]]],
-        prepared.edits("dev")[: settings["dev_edits"]],
+    questions = prepared.questions("train") if "train" in prepared.splits("questions") else []
+    learnt = [*train[: own["edits"]], *with_relations(questions, train)[: own["questions"]]]
+    watched = prepared.edits("dev")[: settings["dev_edits"]]
+    make = partial(
+        edit_write_examples if adapter == "edit_write" else edit_read_examples,
+        labels=prepared.relations,
+        tokens=tokens,
+        max_tokens=settings["max_tokens"],
     )
-    examples, held_out = (
-        list(make(edits, prepared.relations, tokens, max_tokens=settings["max_tokens"])) for edits in (learnt, watched)
-    )
-    return examples, held_out
-
-
-def with_relations(questions: Iterable[Edit], edits: Iterable[Edit]) -> list[Edit]:
-    """Those questions whose relation is known from edits of the same fact, with it.
-
-    ZsRE does not say which relation a question is about. A fact is the same if subject and true answer are; where that
-    leaves several relations, none is taken.
-    """
-    relations: dict[tuple[str, str], set[str]] = {}
-    for edit in edits:
-        for answer in edit.target_true if edit.relation else ():
-            relations.setdefault((edit.subject, answer), set()).add(edit.relation or "")
-    known = []
-    for question in questions:
-        found = {pid for answer in question.target_true for pid in relations.get((question.subject, answer), ())}
-        if len(found) == 1:
-            known.append(replace(question, relation=found.pop()))
-    return known
+    return list(make(learnt)), list(make(watched))
 
 
 def edit_write_examples(

@@ -2,7 +2,7 @@
 
     accelerate launch -m palimpsest.memllm.launch write
 
-trains the adapter ``write``, ``read`` or ``plain`` on all GPUs of this machine and leaves it where that notebook does.
+trains the adapter ``write``, or another of that notebook's, on all GPUs of this machine and leaves it where it does.
 On CPUs ``accelerate launch --multi_gpu --num_processes 2 …`` starts two processes (with ``--cpu`` it starts only one).
 """
 

@@ -1,4 +1,4 @@
-"""From prepared documents to a trained adapter: what each of them learns from, and where it is kept."""
+"""From prepared data to a trained adapter: what each of them learns from, and where it is kept."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ from palimpsest.lm.descent import Log
 from palimpsest.lm.load import LanguageModel
 from palimpsest.memllm.adapters import Lora, attach_adapter, load_adapters, save_adapter
 from palimpsest.memllm.counterfactual import augment
+from palimpsest.memllm.edit_examples import EDIT_ADAPTERS, EditAdapter, examples_from_edits
 from palimpsest.memllm.examples import Example, Learnt, plain_example, read_examples, write_examples
 from palimpsest.memllm.filtering import LanguageModelJudge, filter_documents
 from palimpsest.memllm.finetune import Finetuning, finetune
 from palimpsest.memllm.targets import AnswerCounts, read_targets
 from palimpsest.memllm.tokens import CallTokens
 
-Adapter = Literal["write", "read", "plain"]
-"""In the order of their training, as one may go on from another that was trained before. ``plain`` is finetuned on the
-same text without any memory: what the others are compared with."""
-ADAPTERS: tuple[Adapter, ...] = get_args(Adapter)
+DocumentAdapter = Literal["write", "read", "plain"]
+"""Adapters that learn from documents. ``plain`` is finetuned on the same text without any memory: what the others are
+compared with."""
+DOCUMENT_ADAPTERS: tuple[DocumentAdapter, ...] = get_args(DocumentAdapter)
+Adapter = DocumentAdapter | EditAdapter
+ADAPTERS: tuple[Adapter, ...] = (*DOCUMENT_ADAPTERS, *EDIT_ADAPTERS)
+"""In the order of their training, as one may go on from another that was trained before."""
 HISTORY = ["adapter", "step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm", "dev_loss"]
 
 
@@ -51,15 +55,15 @@ class ExampleMaker:
     max_tokens: int
     learnt: Learnt = "text and calls"
 
-    def __call__(self, adapter: Adapter, documents: Sequence[Document], stored: Iterable[Document]) -> list[Example]:
+    def __call__(
+        self, adapter: DocumentAdapter, documents: Sequence[Document], stored: Iterable[Document]
+    ) -> list[Example]:
         """All examples of the documents; reads are answered by a memory that holds the triples of ``stored``."""
-        if adapter not in ADAPTERS:
-            raise ValueError(f"adapter {adapter!r}: expected one of {', '.join(ADAPTERS)}")
         answers = AnswerCounts(stored if adapter == "read" else (), self.labels)
         pages = tqdm(documents, desc=f"{adapter} examples", unit=" documents", mininterval=1)
         return [example for page in pages for example in self._examples(adapter, page, answers)]
 
-    def _examples(self, adapter: Adapter, document: Document, answers: AnswerCounts) -> Iterator[Example]:
+    def _examples(self, adapter: DocumentAdapter, document: Document, answers: AnswerCounts) -> Iterator[Example]:
         if adapter == "plain":
             yield plain_example(document, self.tokens, max_tokens=self.max_tokens)
         elif adapter == "write":
@@ -79,7 +83,7 @@ class FinetuningData:
     """What adapters learn from, and what they are watched on, as the parameters say.
 
     Args:
-        prepared: its documents are used, ``train`` and ``dev``.
+        prepared: its documents, edits and questions are used, ``train`` and ``dev``.
         settings: the section ``memllm`` of the parameters. Of ``curation``: ``judge``, a language model by name or
             folder, says which sentences support a fact, and facts that none supports are dropped (``null`` keeps all,
             for annotations by people); ``threshold`` is of its probability; ``copies`` counterfactual copies follow
@@ -106,7 +110,7 @@ class FinetuningData:
     @property
     def most(self) -> int:
         """How many training documents the adapter that learns from most is given."""
-        return max(map(self._count, ADAPTERS))
+        return max(map(self._count, DOCUMENT_ADAPTERS))
 
     @cached_property
     def chosen(self) -> list[Document]:
@@ -115,6 +119,8 @@ class FinetuningData:
 
     def examples(self, adapter: Adapter, tokens: CallTokens) -> tuple[list[Example], list[Example]]:
         """Training and dev examples of an adapter."""
+        if adapter in EDIT_ADAPTERS:
+            return examples_from_edits(self.prepared, self.settings, adapter, tokens)
         make = ExampleMaker(
             tokens=tokens,
             labels=self.prepared.relations,
@@ -126,7 +132,7 @@ class FinetuningData:
         chosen, watched = self.chosen[:count], self.dev[: self.settings["dev_documents"]]
         return make(adapter, chosen, [*self.chosen, *self.train[self.most :]]), make(adapter, watched, self.dev)
 
-    def _count(self, adapter: Adapter) -> int:
+    def _count(self, adapter: DocumentAdapter) -> int:
         wanted = self.settings["adapters"][adapter]["documents"]
         return len(self.train) if wanted is None else int(wanted)
 
@@ -145,7 +151,8 @@ class FinetuningData:
 def options(settings: Mapping[str, Any], adapter: Adapter) -> dict[str, Any]:
     """How an adapter is trained by the section ``memllm`` of the parameters: what :func:`train_adapter` takes by name.
 
-    Of ``adapters.ADAPTER``: ``documents`` to learn from (``null``: all), ``start``, and its ``learning_rate``.
+    Of ``adapters.ADAPTER``: ``documents`` to learn from (``null``: all), or ``edits`` and ``questions``; ``start``, and
+    its ``learning_rate``.
     """
     own = settings["adapters"][adapter]
     return {
@@ -169,12 +176,13 @@ def train_adapter(
 ) -> pd.DataFrame:
     """Train an adapter and save it as ``folder/adapter``; one that was interrupted goes on from its last checkpoint.
 
-    It begins as the adapter ``start`` that is in ``folder``, or as none. Of several processes that train together the
-    main one saves. Returns the history of :func:`palimpsest.memllm.finetune.finetune` as a table.
+    It begins as the adapter ``start`` that is in ``folder``, or as none. Where the data hold no example for it (edits
+    that do not say their relation), it stays what it began as. Of several processes that train together the main one
+    saves. Returns the history of :func:`palimpsest.memllm.finetune.finetune` as a table.
     """
     checkpoints = folder / f".{adapter}.checkpoints"
     lm = attach_adapter(lm, adapter, lora, schedule.seed, start=folder / start if start else None)
-    history = finetune(lm, train, dev, schedule, checkpoints=checkpoints, log=log)
+    history = finetune(lm, train, dev, schedule, checkpoints=checkpoints, log=log) if train or start is None else []
     if PartialState().is_main_process:
         save_adapter(lm, adapter, folder / adapter)
         shutil.rmtree(checkpoints, ignore_errors=True)

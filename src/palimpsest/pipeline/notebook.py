@@ -22,6 +22,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
+if "rfc3987_syntax" not in sys.modules:
+    # nbformat loads jsonschema, which builds a parser of internationalised addresses where JupyterLab has brought it
+    # along. That takes longer than all that follows here, and no notebook's schema asks for it.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+
 import nbformat
 import papermill
 from ipykernel.kernelspec import get_kernel_dict

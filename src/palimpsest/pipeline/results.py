@@ -12,13 +12,13 @@ import os
 from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-import matplotlib as mpl
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from palimpsest.files import atomic_path
+
+if TYPE_CHECKING:  # the runner of a stage, which writes metrics alone, starts without them
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 GATHERED_APART = ("headline.json", "bench.json")
 SUMMARY = "summary"  # the stage that gathers
@@ -119,6 +119,8 @@ def write_headline(folder: Path | str) -> Path:
 
 def headline_table(folder: Path | str) -> pd.DataFrame:
     """The headline figures to read: a row a figure with its bounds and ``n`` where it has them."""
+    import pandas as pd
+
     headline = read_metrics(Path(folder, "metrics", "headline.json"))
     parts = (".low", ".high", ".n")
     figures = [name for name in headline if not (name.endswith(parts) and name.rpartition(".")[0] in headline)]
@@ -128,6 +130,8 @@ def headline_table(folder: Path | str) -> pd.DataFrame:
 
 def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
     """Write ``name``.svg and ``name``.png; the same figure gives the same bytes each time. Returns the two paths."""
+    import matplotlib as mpl
+
     paths = []
     metadata = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
     for ending, fields in metadata.items():
