@@ -55,13 +55,18 @@ def write_quality(by_delay: pd.DataFrame, by_confidence: pd.DataFrame) -> Figure
 
 
 def growth(table: pd.DataFrame) -> Figure:
-    """Target perplexity, and the time of a read, against how many other triples the memory holds."""
+    """Target perplexity, and the time of a read, against how many other triples the memory holds; beside it, in grey,
+    the time of the same reads of a memory without them, which shows what the machine did meanwhile."""
     with canvas(1, 2, width=9.0) as (figure, (left, right)):
         sizes = sorted(set(table["distractors"]))
         names = [f"{size:,}" for size in sizes]
         _line(left, table[table["metric"] == "target perplexity"], "distractors", sizes, BLUE, "target perplexity")
-        reads = table[table["metric"] == "milliseconds a read"]
-        _line(right, reads, "distractors", sizes, ORANGE, "milliseconds a read")
+        for metric, colour, label in (
+            ("milliseconds a read", ORANGE, "this memory"),
+            ("milliseconds a read without distractors", GREY, "without distractors, asked in turn"),
+        ):
+            _line(right, table[table["metric"] == metric], "distractors", sizes, colour, label)
+        right.legend(loc="lower left", fontsize=8)
         left.set(ylabel="perplexity of target mentions", title="Quality", ylim=(1, None))
         right.set(ylabel="milliseconds", title="Latency of a read", ylim=(0, None))
         for axes in (left, right):
