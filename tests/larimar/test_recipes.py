@@ -52,6 +52,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
         "schedules": {"best": SCHEDULE, "published": SCHEDULE},
         "keys": {
             "edits": 10, "questions": 8, "each": 1, "dev": 5, "sentences": 5,
+            "sharpness": {"candidates": [0.5, 2.5], "slots": 16, "counts": [4, 8]},
             "learning": {"_target_": "palimpsest.larimar.keys.KeyLearning", "steps": 2, "facts": 4},
         },
     }  # fmt: skip
@@ -68,15 +69,17 @@ def test_both_models_are_trained_saved_and_leave_nothing_else(
     recipes = Recipes(world, settings)
     frozen = tiny_lm("llama").model.state_dict()
     for name, tuned in (("published", True), ("best", False)):
-        history, keys = recipes.train(name, encoder, tiny_lm("llama"), lambda row, step: None)
-        assert {*history["model"]} == {name}
-        assert history["dev_loss"].notna().any()
-        assert keys.empty == (name == "published")
+        tables = recipes.train(name, encoder, tiny_lm("llama"), lambda row, step: None)
+        assert {*tables["training"]["model"]} == {name}
+        assert tables["training"]["dev_loss"].notna().any()
+        assert ("keys" in tables) == (name == "best")
         model = recipes.load(name, "cpu")
         decoder = model.lm.model.state_dict()
         assert any(not torch.equal(decoder[part], weight) for part, weight in frozen.items()) == tuned
-    assert {*keys["kind"]} == {PARAPHRASE, PREFIXED, QUESTION}
+    assert {*tables["keys"]["kind"]} == {PARAPHRASE, PREFIXED, QUESTION}
     assert not torch.equal(model.key_map, torch.eye(16))
+    assert float(model.sharpness) in (0.5, 2.5)
+    assert {*tables["sharpness"]["edits"]} == {4, 8}
     assert sorted(path.name for path in Path(settings["folder"]).iterdir()) == ["best", "published"]
     assert not list(tmp_path.glob(".larimar.checkpoints/*"))
 

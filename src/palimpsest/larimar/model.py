@@ -76,6 +76,9 @@ class Larimar(nn.Module):
         self.register_buffer("key_map", torch.eye(code))
         """From z to keys (C, C), for memories that keep keys and values apart; the identity unless it is learnt, see
         :mod:`palimpsest.larimar.keys`."""
+        self.sharpness: Tensor
+        self.register_buffer("sharpness", torch.ones(()))
+        """Of random Fourier features of keys, as dev has it: see :mod:`palimpsest.larimar.sharpness`."""
         self.log_variance = nn.Parameter(torch.zeros(slots))
         """ln σ² (K,) of the addressing weights in training. (Published: computed from the memory by a linear map.)"""
         with torch.no_grad():
