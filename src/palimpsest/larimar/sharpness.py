@@ -39,13 +39,23 @@ def choose_sharpness(
         It (of equals the least), and a table: ``sharpness``, ``edits``, and ``found``, the share of paraphrases whose
         read-out is nearer to the new answer than to any other answer in memory, and to the old ones.
     """
-    rows = []
-    for sharpness in sorted(candidates):
-        addressing = FeatureAddressing(
-            slots, model.key_map.shape[0], seed=seed, kind="fourier", sharpness=sharpness, key_map=model.key_map
+    made = {
+        sharpness: FeatureAddressing(
+            slots,
+            model.key_map.shape[0],
+            seed=seed,
+            kind="fourier",
+            sharpness=sharpness,
+            key_map=model.key_map,
+            device=model.device,
         )
-        for count in dict.fromkeys(min(count, len(edits)) for count in counts):
-            rows.append((sharpness, count, _found(model, addressing, edits[:count], asked)))
+        for sharpness in sorted(candidates)
+    }
+    rows = [
+        (sharpness, count, _found(model, addressing, edits[:count], asked))
+        for sharpness, addressing in made.items()
+        for count in dict.fromkeys(min(count, len(edits)) for count in counts)
+    ]
     table = pd.DataFrame(rows, columns=["sharpness", "edits", "found"])
     return float(table.groupby("sharpness")["found"].mean().idxmax()), table
 
