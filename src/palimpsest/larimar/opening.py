@@ -80,10 +80,14 @@ class RememberingDecoder(LatentDecoder):
         return self._once(asked, find)
 
     def _asked(self, prompts: Sequence[str], z: Tensor | None, present: Tensor | None) -> list[Hashable]:
-        """What determines the answer to each prompt: it, the read-out, and what no memory is."""
+        """What determines the answer to each prompt: it, and what stands before it, if anything."""
         z, seen = self._memory(len(prompts), z, present)
-        shown = [None] * len(prompts) if z is None else [row.numpy().tobytes() for row in z.detach().cpu()]
-        return list(zip(prompts, shown, seen.tolist(), strict=True))
+        if z is None:
+            return [(prompt, None) for prompt in prompts]
+        shown = [
+            row.numpy().tobytes() if visible else None for row, visible in zip(z.detach().cpu(), seen, strict=True)
+        ]
+        return list(zip(prompts, shown, strict=True))
 
     def _once(self, asked: Sequence[Hashable], find: Callable[[list[int]], list[Found]]) -> list[Found]:
         """What is known for each key; the others' rows are found in one go, equal ones once."""
