@@ -43,7 +43,6 @@ def settings(tmp_path: Path) -> dict[str, Any]:
         "code": 16,
         "seed": 0,
         "models": {"published": {"tune_code": True, "tuning": LORA}, "best": {"tune_code": False, "tuning": "frozen"}},
-        "whitened": {"shrinkage": 0.5, "every": 1},
         "others": {"published": 0, "best": 1},
         "plain": {"train": 4, "dev": 2},
         "episodes": {"sizes": [1, 2], "max_tokens": 24},

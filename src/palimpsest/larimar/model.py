@@ -131,24 +131,6 @@ class Larimar(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             return self.to_code(features.float())
 
-    @torch.no_grad()
-    def whiten(self, texts: Sequence[str], shrinkage: float) -> None:
-        """Turn the map to z so that over some texts the entries of z are uncorrelated, and their mean square one.
-
-        An encoder's vectors have most of their length in a few directions, the common one above all, and tell names
-        and numbers apart in many small ones, which noise of one size in all would drown. (As Su et al. 2021, arXiv
-        2103.15316, but for the mean, since z = 0 is the zero vector.)
-
-        Args:
-            shrinkage: in how many parts of itself the mean eigenvalue of the second moment is added to each.
-        """
-        features = self.features(texts).double()
-        values, vectors = torch.linalg.eigh(features.mT @ features / len(features))
-        turned = vectors @ (values + shrinkage * values.mean()).rsqrt().diag() @ vectors.mT
-        weight = self.to_code.weight.double() @ turned
-        size = (features @ weight.mT).square().mean().sqrt()
-        self.to_code.weight.copy_(weight / size)
-
     def save(self, folder: Path) -> None:
         """Write all of it, encoder and decoder too, in place of what the folder held; LoRA's changes are merged in."""
         partial = folder.with_name(f".{folder.name}.partial")

@@ -92,15 +92,11 @@ class Recipes:
         return {PARAPHRASE: plain, PREFIXED: after, QUESTION: questions}
 
     def model(self, name: str, encoder: SentenceEncoder, lm: LanguageModel) -> Larimar:
-        """A new model, with z whitened over what it learns to say; ``models`` says what of it is trained."""
+        """A new model; ``models`` says what of it is trained."""
         slots, code, seed = (self.settings[part] for part in ("slots", "code", "seed"))
         tune_code, tuning = (self.settings["models"][name][part] for part in ("tune_code", "tuning"))
         tuning = tuning if isinstance(tuning, str) else instantiate(tuning)
-        model = Larimar(encoder, lm, slots=slots, code=code, seed=seed, tune_code=tune_code, tuning=tuning)
-        pairs = self.pairs(name)[:: self.settings["whitened"]["every"]]
-        said = tasks.statements(pairs) if name == "published" else [answer for _, answer in pairs]
-        model.whiten(list(dict.fromkeys(said)), self.settings["whitened"]["shrinkage"])
-        return model
+        return Larimar(encoder, lm, slots=slots, code=code, seed=seed, tune_code=tune_code, tuning=tuning)
 
     @property
     def folder(self) -> Path:
