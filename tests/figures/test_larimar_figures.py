@@ -168,7 +168,7 @@ def test_scope_curves_have_their_area_and_the_threshold_in_use() -> None:
     frame = pd.DataFrame(rows, columns=["outside", "detector", "false_positives", "true_positives", "chosen"])
     figure = larimar.scope_curves(frame)
     near, hard = figure.axes
-    assert [axes.get_title() for axes in figure.axes] == ["near", "hard"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["near", "hard"]
     curve, point, chance, none, _ = near.lines
     assert curve.get_xydata().tolist() == [[0, 0], [0, 0.8], [1, 1]]
     assert point.get_xydata().tolist() == [[0, 0.8]]
