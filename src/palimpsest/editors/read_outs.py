@@ -35,8 +35,9 @@ def read_outs(
     size = best.prior.shape[1]
     made: dict[str, tuple[Larimar, Any]] = {PUBLISHED: (published, SpanAddressing(published.prior))}
     given = {"key_size": size, "key_map": best.key_map, "device": best.device}
-    for name, key, chosen in ((BEST, "features", {"sharpness": float(best.sharpness)}), (NEAREST, "nearest", {})):
-        made[name] = (best, instantiate(settings["addressings"][key], **given, **chosen))
+    chosen: dict[str, Any] = {"features": {"sharpness": float(best.sharpness)}, "nearest": {}}
+    for name, key in ((BEST, "features"), (NEAREST, "nearest")):
+        made[name] = (best, instantiate(settings["addressings"][key], **given, **chosen[key]))
     detectors: dict[str, Scope] = {PUBLISHED: NearestPrompt(published.encoder)}
     return {
         name: LarimarEditor(

@@ -62,8 +62,8 @@ class RememberingDecoder(LatentDecoder):
         asked = [("score", *options.items(), *pair) for pair in zip(targets, keys, strict=True)]
 
         def find(rows: list[int]) -> list[TargetScore]:
-            texts = [[side[row] for row in rows] for side in (prompts, targets)]
-            return LatentDecoder.score(self, *texts, *_rows(z, present, rows), **options)
+            texts, wanted = [prompts[row] for row in rows], [targets[row] for row in rows]
+            return LatentDecoder.score(self, texts, wanted, *_rows(z, present, rows), **options)
 
         return self._once(asked, find)
 
