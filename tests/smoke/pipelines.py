@@ -63,12 +63,13 @@ def missing(folder: Path) -> list[Path]:
     return [path for path in outs if not (folder / path).exists()]
 
 
-def run_here(_: Connection, folder: Path, stages: Sequence[Sequence[str]]) -> None:
-    """Run stages in this process: of a notebook the cells, one after another, as by hand in JupyterLab."""
+def run_here(connection: Connection, folder: Path, stages: Sequence[Sequence[str]]) -> None:
+    """Run stages in this process, and tell each: of a notebook the cells, in turn, as by hand in JupyterLab."""
     os.chdir(folder)
     quiet = Config({"HistoryManager": {"enabled": False}})
     shell = InteractiveShell.instance(ipython_dir=str(folder / ".ipython"), config=quiet)
     for module, *arguments in stages:
+        connection.send((module, *arguments))
         if module != notebook.__name__:
             assert importlib.import_module(module).main(arguments) == 0
             continue
