@@ -95,7 +95,7 @@ class Recipes:
         """A new model; ``models`` says what of it is trained."""
         slots, code, seed = (self.settings[part] for part in ("slots", "code", "seed"))
         tune_code, tuning = (self.settings["models"][name][part] for part in ("tune_code", "tuning"))
-        tuning = tuning if isinstance(tuning, str) else instantiate(tuning)
+        tuning = instantiate(tuning) if isinstance(tuning, Mapping) else tuning
         return Larimar(encoder, lm, slots=slots, code=code, seed=seed, tune_code=tune_code, tuning=tuning)
 
     @property

@@ -57,7 +57,8 @@ def choose_sharpness(
         for count in dict.fromkeys(min(count, len(edits)) for count in counts)
     ]
     table = pd.DataFrame(rows, columns=["sharpness", "edits", "found"])
-    return float(table.groupby("sharpness")["found"].mean().idxmax()), table
+    found = table.groupby("sharpness")["found"].mean()
+    return float(found.index[found.argmax()]), table
 
 
 def _found(model: Larimar, addressing: FeatureAddressing, edits: Sequence[Edit], asked: int) -> float:
