@@ -46,7 +46,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
         "others": {"published": 0, "best": 1},
         "plain": {"train": 4, "dev": 2},
         "episodes": {"sizes": [1, 2], "max_tokens": 24},
-        "answers": {"noise": [0.0, 0.5], "max_tokens": 24},
+        "answers": {"noise": [0.0, 0.5], "scale": [0.6, 1.0], "max_tokens": 24},
         "edits": {"train": 10, "questions": 8, "dev": 4},
         "schedules": {"best": SCHEDULE, "published": SCHEDULE},
         "keys": {
