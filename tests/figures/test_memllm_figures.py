@@ -123,6 +123,8 @@ def test_training_curves_show_both_losses_of_each_adapter() -> None:
         ["read", "read, held out"],
         ["edit_read", "edit_read, held out"],
     ]
+    (larimar,) = memllm.training_curves({"published": history, "best": history}).axes
+    assert len(larimar.lines) == 4
 
 
 @pytest.fixture(scope="module")

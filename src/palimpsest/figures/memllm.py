@@ -85,12 +85,18 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+PANELS = dict.fromkeys(("write", "read", "plain"), "From documents") | dict.fromkeys(
+    ("edit_write", "edit_read"), "From edits"
+)
+
+
 def training_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
-    """Loss on training and held-out examples of each adapter against tokens read; of those for editing, which read far
-    fewer, in a panel of their own."""
-    groups = {"From documents": ("write", "read", "plain"), "From edits": ("edit_write", "edit_read")}
-    groups = {title: [name for name in names if len(histories.get(name, ()))] for title, names in groups.items()}
-    groups = {title: names for title, names in groups.items() if names}
+    """Loss on training and held-out examples of each adapter or model against tokens read; of the adapters for editing,
+    which read far fewer, in a panel of their own."""
+    groups: dict[str, list[str]] = {}
+    for name, history in histories.items():
+        if len(history):
+            groups.setdefault(PANELS.get(name, ""), []).append(name)
     with canvas(1, len(groups), width=5.0 * len(groups)) as (figure, panels):
         for axes, (title, names) in zip(panels, groups.items(), strict=True):
             for name, colour in zip(names, (BLUE, ORANGE, GREY), strict=False):
