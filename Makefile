@@ -56,6 +56,11 @@ repro: env  ## run the pipeline [SCALE=smoke|laptop|gpu|paper GRID=default|long|
 	@dvc repro $(STAGE)
 	@$(if $(filter laptop,$(SCALE)),python -m palimpsest.pipeline.readme)
 
+.PHONY: tune
+tune: env  ## search for the editors' settings on the dev split, after `make repro` [SCALE=... ARGS=...]
+	@python -m palimpsest.pipeline.compose scale=$(SCALE) $(if $(DATA),data=$(DATA)) $(if $(MIRROR),'data.mirror="$(MIRROR)"') $(ARGS)
+	@dvc repro tuning/dvc.yaml
+
 .PHONY: test
 test: env  ## lint, types, unit tests, and the whole pipeline at smoke scale in a temporary copy
 	ruff check .
