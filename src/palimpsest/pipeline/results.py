@@ -16,15 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from palimpsest.files import atomic_path
 
-<<<<<<< HEAD
 if TYPE_CHECKING:  # the runner of a stage, which writes metrics alone, starts without them
     import pandas as pd
     from matplotlib.figure import Figure
 
-GATHERED_APART = ("headline.json", "bench.json")
-=======
 GATHERED_APART = ("headline.json", "bench.json", "editors_tuning.json")  # of what `make repro` does not run
->>>>>>> 0f08422 (The editors' settings come from a search on the dev split: make tune)
 SUMMARY = "summary"  # the stage that gathers
 SECONDS = "repro.seconds."
 
