@@ -129,7 +129,7 @@ def test_growth_is_measured_at_each_size(memory: TripleMemory) -> None:
     assert (values[LATENCY] / values[EMPTY]).tolist() == pytest.approx(values[LATENCY_RATIO].tolist())
 
 
-def test_latencies_are_medians_of_each_call_of_each_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latencies_are_the_least_of_each_call_of_each_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock is moved by the memories alone, and once by something else."""
     now, order = [0.0], list[str]()
 

@@ -125,19 +125,19 @@ def answered(answers: Answers, calls: Sequence[Sequence[Query]]) -> list[list[st
 def latencies(lookups: Sequence[Lookup], calls: Sequence[Call], repetitions: int) -> NDArray:
     """Milliseconds (L, N) that each of L memories takes for each of N calls, one at a time, after all were asked once.
 
-    The median of several repetitions; in each the memories are asked in turn, call by call, so that whatever slows the
-    machine slows them alike.
+    The least of several repetitions, as whatever else the machine does only makes a read longer; in each the memories
+    are asked in turn, call by call, so that it slows them alike.
     """
     times = np.empty((repetitions, len(lookups), len(calls)))
     for lookup in lookups:
         lookup(calls)
     for turn in range(repetitions):
         for number, call in enumerate(calls):
-            for place in np.roll(np.arange(len(lookups)), turn):  # each is first in its turn
+            for place in np.roll(np.arange(len(lookups)), turn).tolist():  # each is first in its turn
                 started = time.perf_counter()
                 lookups[place]([call])
                 times[turn, place, number] = 1000 * (time.perf_counter() - started)
-    return np.median(times, axis=0)
+    return times.min(axis=0)
 
 
 def perplexities(losses: pd.DataFrame) -> pd.DataFrame:
