@@ -1,6 +1,7 @@
 # The two commands are `make repro` and `make test`; `make help` lists the others.
 
 SCALE ?= laptop
+GRID ?=
 DATA ?=
 MIRROR ?=
 STAGE ?=
@@ -50,10 +51,15 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $@
 
 .PHONY: repro
-repro: env  ## run the pipeline [SCALE=smoke|laptop|gpu|paper DATA=world|real MIRROR=folder STAGE=name ARGS='seed=1 ...']
-	@python -m palimpsest.pipeline.compose scale=$(SCALE) $(if $(DATA),data=$(DATA)) $(if $(MIRROR),'data.mirror="$(MIRROR)"') $(ARGS)
+repro: env  ## run the pipeline [SCALE=smoke|laptop|gpu|paper GRID=default|long|full DATA=world|real MIRROR=folder STAGE=name ARGS='seed=1 ...']
+	@python -m palimpsest.pipeline.compose scale=$(SCALE) $(if $(GRID),grid=$(GRID)) $(if $(DATA),data=$(DATA)) $(if $(MIRROR),'data.mirror="$(MIRROR)"') $(ARGS)
 	@dvc repro $(STAGE)
 	@$(if $(filter laptop,$(SCALE)),python -m palimpsest.pipeline.readme)
+
+.PHONY: tune
+tune: env  ## search for the editors' settings on the dev split, after `make repro` [SCALE=... ARGS=...]
+	@python -m palimpsest.pipeline.compose scale=$(SCALE) $(if $(DATA),data=$(DATA)) $(if $(MIRROR),'data.mirror="$(MIRROR)"') $(ARGS)
+	@dvc repro tuning/dvc.yaml
 
 .PHONY: test
 test: env  ## lint, types, unit tests, and the whole pipeline at smoke scale in a temporary copy

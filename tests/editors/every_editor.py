@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -93,6 +94,11 @@ class WordEncoder:
 
 def copying_lm() -> LanguageModel:
     """A new model, the same each time, that already copies what it reads and is sure of what it says."""
+    return deepcopy(_pattern())
+
+
+@cache
+def _pattern() -> LanguageModel:
     tokenizer = train_tokenizer(CORPUS, 600, 128)
     shape = {"layers": 3, "width": 96, "feedforward": 96, "heads": 2, "context_length": 128}
     model = Architecture(**shape).build(tokenizer, seed=0)

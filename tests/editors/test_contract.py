@@ -102,6 +102,7 @@ def test_edits_add_up(method: str, editor: Editor, another: Another) -> None:
 
 @pytest.mark.parametrize("method", ["none", *sorted(MEMORIES)])
 def test_where_edits_are_made_one_by_one_a_batch_is_a_sequence(method: str, editor: Editor, another: Another) -> None:
+    assert editor.one_by_one == (method != "wise")  # where the settings say so
     editor.apply(EDITS)
     sequence = another(method)
     for edit in EDITS:

@@ -184,6 +184,15 @@ def test_out_of_scope_the_decoder_says_what_it_says_alone(editor: LarimarEditor)
     assert editor.score(PROMPTS, TARGETS) == plain.score(PROMPTS, TARGETS)
 
 
+def test_a_threshold_holds_up_to_a_number_of_edits(editor: LarimarEditor) -> None:
+    editor.threshold = {1: -2.0, 2: 3.0}
+    inside = []
+    for edit in (DARRIEUX, EREBUS, DUSK):
+        editor.apply([edit])
+        inside.append(sum(reading.z is not None for reading in editor.read(PROMPTS)))
+    assert inside == [len(PROMPTS), 0, 0]
+
+
 def test_without_a_scope_every_prompt_is_read_for(editor: LarimarEditor) -> None:
     everything = make(editor.addressing, editor.model, scope=None)
     before = editor.score(PROMPTS, TARGETS)

@@ -18,7 +18,8 @@ from tiny_models import (
     weights,
 )
 
-from palimpsest.editors.memit import Memit, MemitSettings, least_squares, spread
+from palimpsest.editors.located import spread
+from palimpsest.editors.memit import Memit, MemitSettings, least_squares
 from palimpsest.editors.rome import Rome, RomeSettings
 from palimpsest.editors.statistics import SecondMoment
 from palimpsest.editors.values import current_values, mean_keys, prepare

@@ -12,7 +12,12 @@ from palimpsest.facts import Edit
 
 SETTINGS = {
     "addressings": {
-        "features": {"_target_": "palimpsest.larimar.addressing.FeatureAddressing", "slots": 8, "seed": 0},
+        "features": {
+            "_target_": "palimpsest.larimar.addressing.FeatureAddressing",
+            "slots": 8,
+            "seed": 0,
+            "kind": "fourier",
+        },
         "nearest": {"_target_": "palimpsest.larimar.addressing.NearestAddressing", "slots": 8},
     }
 }

@@ -15,13 +15,13 @@ from palimpsest.evaluation.capacity import (
     SEQUENCE,
     UNRELATED,
     Retention,
-    drawn,
     headline,
     known_facts,
     retention,
 )
 from palimpsest.evaluation.editing import Probing, summarize
-from palimpsest.evaluation.editing_runs import RowFiles
+from palimpsest.evaluation.editing_runs import drawn
+from palimpsest.evaluation.rows import RowFiles
 from palimpsest.evaluation.statistics import share
 from palimpsest.facts import Edit
 from palimpsest.lm.scoring import TargetScore

@@ -1,8 +1,7 @@
-"""Single, sequential and batch edits: what is asked when, and how a killed run goes on."""
+"""Single edits: what is asked when, and how a killed run goes on."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,8 @@ import pytest
 
 from palimpsest.editors.editor import Editor, ReadingEditor
 from palimpsest.evaluation.editing import Probing, questions
-from palimpsest.evaluation.editing_runs import RowFiles, batch, sequential, single_edits
+from palimpsest.evaluation.editing_runs import single_edits
+from palimpsest.evaluation.rows import RowFiles
 from palimpsest.facts import Edit, Probe
 from palimpsest.lm.scoring import TargetScore
 
@@ -105,87 +105,19 @@ def test_where_edits_act_by_what_is_read_a_chunk_is_asked_about_at_once(chunk: i
     assert len(editor.told) == calls
 
 
-def test_a_sequence_is_asked_after_each_edit_and_at_each_checkpoint() -> None:
-    editor = Notebook(capacity=2)
-    rows = sequential(editor, EDITS, PROBING, BASELINE, checkpoints=(1, 4, 100))
-    assert editor.applied == [["0"], ["1"], ["2"], ["3"]]  # nothing is asked after 4, so nothing is made
-    assert outcomes(rows) == [
-        ("after_edit", "0", 1, True), ("after_last", "0", 1, True),
-        ("after_edit", "1", 2, True), ("after_edit", "2", 3, True), ("after_edit", "3", 4, True),
-        ("after_last", "0", 4, False), ("after_last", "1", 4, False),
-        ("after_last", "2", 4, True), ("after_last", "3", 4, True),
-    ]  # fmt: skip
-    assert [row["phase"] for row in rows if row["kind"] == "neighbor"] == ["after_last"] * 5
-    assert editor.asked == 4 + 2  # once an edit and once a checkpoint
-    both = sequential(editor, EDITS, PROBING, BASELINE, checkpoints=(1,), at_once=("edit", "neighbor"))
-    assert [(row["phase"], row["kind"]) for row in both][:2] == [("after_edit", "edit"), ("after_edit", "neighbor")]
-    assert sequential(editor, EDITS, PROBING, BASELINE, checkpoints=(100,)) == []
+@pytest.mark.parametrize("kills", [(1, 5, 6)])
+def test_a_killed_run_goes_on_and_gives_the_same_rows(kills: tuple[int, ...], tmp_path: Path) -> None:
+    def run(editor: Notebook, sink: RowFiles) -> list[dict]:
+        return single_edits(editor, EDITS, PROBING, BASELINE, sink=sink, chunk=5)
 
-
-def test_a_batch_is_made_at_once() -> None:
-    editor = Notebook(capacity=2)
-    rows = batch(editor, EDITS[:3], PROBING, BASELINE)
-    assert editor.applied == [["0", "1", "2"]]
-    assert outcomes(rows) == [("after_last", "0", 3, False), ("after_last", "1", 3, True), ("after_last", "2", 3, True)]
-    assert editor.asked == 1
-    assert editor.facts == {}
-
-
-RUNS = {
-    "single": lambda editor, sink: single_edits(editor, EDITS, PROBING, BASELINE, sink=sink, chunk=5),
-    "sequential": lambda editor, sink: sequential(editor, EDITS, PROBING, BASELINE, checkpoints=(1, 5, 12), sink=sink),
-    "batch": lambda editor, sink: batch(editor, EDITS, PROBING, BASELINE, sink=sink),
-}
-
-
-@pytest.mark.parametrize(
-    ("run", "kills", "left"), [("single", (1, 5, 6), 2), ("sequential", (0, 3, 5, 9), 12), ("batch", (0,), 1)]
-)
-def test_a_killed_run_goes_on_and_gives_the_same_rows(
-    run: str, kills: tuple[int, ...], left: int, tmp_path: Path
-) -> None:
-    whole = RUNS[run](Notebook(capacity=3), RowFiles(tmp_path / "whole", {}))
-    sink = RowFiles(tmp_path / "killed", {})
+    whole, sink = run(Notebook(capacity=3), RowFiles(tmp_path / "whole", {})), RowFiles(tmp_path / "killed", {})
     for kill in kills:
         killed = Notebook(capacity=3, fails_at=kill)
         with pytest.raises(KeyboardInterrupt):
-            RUNS[run](killed, sink)
+            run(killed, sink)
         assert killed.facts == {}
     editor = Notebook(capacity=3)
-    assert RUNS[run](editor, sink) == whole
-    assert len(editor.applied) == left
-    assert RUNS[run](editor, sink) == whole
-    assert len(editor.applied) == left  # all is there: nothing is made again
-
-
-def test_a_sequence_that_goes_on_makes_earlier_edits_again_and_asks_about_the_rest(tmp_path: Path) -> None:
-    sink = RowFiles(tmp_path, {})
-    whole = sequential(Notebook(), EDITS, PROBING, BASELINE, checkpoints=(1, 5, 12), sink=sink)
-    (tmp_path / "sequential-12.jsonl").unlink()
-    editor = Notebook()
-    assert sequential(editor, EDITS, PROBING, BASELINE, checkpoints=(1, 5, 12), sink=sink) == whole
-    assert len(editor.applied) == 12
-    assert editor.asked == 7 + 1
-    (tmp_path / "sequential-1.jsonl").unlink()
-    editor = Notebook()
-    assert sequential(editor, EDITS, PROBING, BASELINE, checkpoints=(1, 5, 12), sink=sink) == whole
-    assert len(editor.applied) == 1
-
-
-def test_row_files_are_whole_and_belong_to_one_setting(tmp_path: Path) -> None:
-    sink, rows = (
-        RowFiles(tmp_path, {"rate": 1}),
-        [{"case_id": "0", "exact": True, "difference": None, "text": "Ærø\u2028"}],
-    )
-    assert sink.load("a") is None
-    sink.save("a", rows)
-    sink.save("none", [])
-    assert sink.load("a") == rows
-    assert sink.load("none") == []
-    assert RowFiles(tmp_path, {"rate": 2}).load("a") is None
-    lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").split("\n")
-    assert json.loads(lines[0]) == {"rate": 1}
-    assert len(lines) == 3
-    with pytest.raises(ValueError, match="JSON compliant"):
-        sink.save("a", [{"difference": float("nan")}])
-    assert sink.load("a") == rows  # what cannot be written leaves what was there
+    assert run(editor, sink) == whole
+    assert len(editor.applied) == 2
+    assert run(editor, sink) == whole
+    assert len(editor.applied) == 2  # all is there: nothing is made again

@@ -13,7 +13,6 @@ from fake_editors import Leaky, Notebook
 from palimpsest.editors.none import NoEdit
 from palimpsest.evaluation.attacks import OWN_PROMPT, families
 from palimpsest.evaluation.editing import Probing
-from palimpsest.evaluation.editing_runs import RowFiles
 from palimpsest.evaluation.forgetting import (
     AFTER,
     BEFORE,
@@ -26,6 +25,7 @@ from palimpsest.evaluation.forgetting import (
     plan_rounds,
     summarize_forgetting,
 )
+from palimpsest.evaluation.rows import RowFiles
 from palimpsest.evaluation.statistics import share
 from palimpsest.facts import Edit
 

@@ -11,7 +11,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palimpsest.evaluation.growth import LATENCY, PERPLEXITY, distractors, fill, grow, growth_ratios, latencies
+from palimpsest.evaluation import growth
+from palimpsest.evaluation.growth import (
+    EMPTY,
+    LATENCY,
+    LATENCY_RATIO,
+    PERPLEXITY,
+    PERPLEXITY_RATIO,
+    answered,
+    distractors,
+    fill,
+    grow,
+    growth_ratios,
+    latencies,
+    perplexities,
+)
+from palimpsest.evaluation.statistics import Interval
 from palimpsest.facts import Document, Entity, Fact, Mention, Query, Triple
 from palimpsest.memllm.lookup import Lookup
 from palimpsest.memory import FunctionEmbedder, Thresholds, TripleMemory
@@ -91,51 +106,79 @@ def numbered() -> Iterator[Triple]:
 
 
 def test_growth_is_measured_at_each_size(memory: TripleMemory) -> None:
-    asked = [[Query("author", subject="Dawn")], [Query("author", object="Bo"), Query("author", subject="Dusk")]]
+    thresholds = Thresholds(entity=0.1, relation=0.1, pair=0.1)
+    asked = [(Query("author", subject="Dawn"),), (Query("author", object="Bo"), Query("author", subject="Book 5"))]
+    timed = [(Query("author", subject="Dawn"),)] * 3
     memory.add([Triple("Dawn", "author", "Ann")])
-
-    def losses() -> pd.DataFrame:
-        """Three nats a document for each triple that is held, over two and four tokens."""
-        rows = [(0, "target", 3.0 * len(memory), 2), (1, "target", 3.0 * len(memory), 4), (1, "all", 1e9, 9)]
-        return pd.DataFrame(rows, columns=["document", "tokens", "loss", "n"])
-
-    lookup = Lookup(memory, Thresholds(entity=0.1, relation=0.1, pair=0.1))
-    table = grow(memory, numbered(), [9, 3], losses, lookup, asked)
+    with TripleMemory.open(":memory:", FunctionEmbedder(embed, "any", 64)) as other:
+        lookups = Lookup(memory, thresholds), Lookup(other, thresholds)
+        answers, table = grow(memory, numbered(), [9, 3], *lookups, asked, timed)
+    assert {size: answered(found, [list(call) for call in asked]) for size, found in answers.items()} == {
+        0: [["Ann"], []],
+        3: [["Ann"], []],
+        9: [["Ann"], ["Person 5"]],
+    }
+    assert len(memory) == 10
     assert list(table.columns) == ["distractors", "metric", "value", "low", "high", "n"]
     assert list(zip(table["distractors"], table["metric"], strict=True)) == [
-        (size, metric) for size in (0, 3, 9) for metric in (PERPLEXITY, LATENCY)
+        (size, metric) for size in (0, 3, 9) for metric in (LATENCY, EMPTY, LATENCY_RATIO)
     ]
-    assert len(memory) == 10
-    perplexity = table[table["metric"] == PERPLEXITY]
-    assert perplexity["value"].tolist() == pytest.approx([np.exp(held) for held in (1, 4, 10)])
-    assert perplexity["low"].tolist() == pytest.approx([np.exp(0.75 * held) for held in (1, 4, 10)])
-    assert perplexity["high"].tolist() == pytest.approx([np.exp(1.5 * held) for held in (1, 4, 10)])
-    assert set(perplexity["n"]) == {6}
-    latency = table[table["metric"] == LATENCY]
-    assert set(latency["n"]) == {2}
-    assert (latency["value"] > 0).all()
+    assert set(table["n"]) == {3}
+    assert (table[["value", "low", "high"]] > 0).all(axis=None)
+    values = table.pivot(index="distractors", columns="metric", values="value")
+    assert (values[LATENCY] / values[EMPTY]).tolist() == pytest.approx(values[LATENCY_RATIO].tolist())
 
 
-def test_latencies_are_of_each_call(memory: TripleMemory) -> None:
-    memory.add(islice(numbered(), 5))
-    lookup = Lookup(memory, Thresholds(entity=0.1, relation=0.1, pair=0.1))
-    times = latencies(lookup, [[Query("author", subject=f"Book {n}")] for n in range(4)])
-    assert times.shape == (4,)
-    assert (times > 0).all()
+def test_latencies_are_the_least_of_each_call_of_each_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is moved by the memories alone, and once by something else."""
+    now, order = [0.0], list[str]()
+
+    class Slow(Lookup):
+        def __init__(self, name: str, *seconds: float) -> None:
+            self.name, self.seconds = name, seconds
+
+        def __call__(self, calls: Sequence[Sequence[Query]]) -> list:
+            for call in calls:
+                now[0] += self.seconds[int(call[0].entity)]
+            order.extend(self.name * len(calls))
+            now[0] += 100 * (len(order) == 9)
+            return []
+
+    monkeypatch.setattr(growth.time, "perf_counter", lambda: now[0])
+    calls = [(Query("author", subject=f"{number}"),) for number in range(2)]
+    times = latencies([Slow("a", 1, 2), Slow("b", 3, 5)], calls, 3)
+    assert times == pytest.approx(1000 * np.array([[1, 2], [3, 5]]))
+    assert "".join(order) == "aabb" + "abab" + "baba" + "abab"
 
 
-def test_ratios_are_to_the_memory_without_distractors() -> None:
-    rows = [(0, 2.0, 0.5), (1000, 3.0, 0.5), (1_000_000, 5.0, 4.0)]
+def test_perplexities_are_compared_on_the_same_documents() -> None:
+    rows = [
+        (size, page, "target", nats * (page + 1) * 2, (page + 1) * 2)
+        for size, nats in ((0, 1.0), (1000, 1.5))
+        for page in range(20)
+    ]
+    losses = pd.DataFrame(rows, columns=["split", "document", "tokens", "loss", "n"])
+    everything = losses.assign(tokens="all", loss=1e9)
+    table = perplexities(pd.concat([losses, everything])).set_index(["distractors", "metric"])
+    assert table.loc[(1000, PERPLEXITY), "value"] == pytest.approx(np.exp(1.5))
+    for bound in ("value", "low", "high"):
+        assert table.loc[(1000, PERPLEXITY_RATIO), bound] == pytest.approx(np.exp(0.5))
+        assert table.loc[(0, PERPLEXITY_RATIO), bound] == pytest.approx(1)
+    assert set(table["n"]) == {sum(2 * (page + 1) for page in range(20))}
+
+
+def test_ratios_are_named_by_size() -> None:
+    rows = [(0, 1.0, 1.0), (1000, 1.5, 1.0), (1_000_000, 2.5, 8.0)]
     table = pd.DataFrame(
         [
-            {"distractors": size, "metric": metric, "value": value}
+            {"distractors": size, "metric": metric, "value": value, "low": value - 1, "high": value + 1, "n": 7}
             for size, *values in rows
-            for metric, value in zip((PERPLEXITY, LATENCY), values, strict=True)
+            for metric, value in zip((PERPLEXITY_RATIO, LATENCY_RATIO), values, strict=True)
         ]
     )
-    assert growth_ratios(table) == {
-        "target_ppl_ratio_1e3": 1.5,
-        "target_ppl_ratio_1e6": 2.5,
-        "latency_ratio_1e3": 1.0,
-        "latency_ratio_1e6": 8.0,
+    assert growth_ratios(pd.concat([table, table.assign(metric=LATENCY)])) == {
+        "target_ppl_ratio_1e3": Interval(1.5, 0.5, 2.5, 7),
+        "target_ppl_ratio_1e6": Interval(2.5, 1.5, 3.5, 7),
+        "latency_ratio_1e3": Interval(1.0, 0.0, 2.0, 7),
+        "latency_ratio_1e6": Interval(8.0, 7.0, 9.0, 7),
     }

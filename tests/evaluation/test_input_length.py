@@ -12,7 +12,6 @@ from fake_editors import Notebook
 
 from palimpsest.editors.editor import ReadingEditor
 from palimpsest.evaluation.editing import Probing
-from palimpsest.evaluation.editing_runs import RowFiles
 from palimpsest.evaluation.input_length import (
     TextInContext,
     headline,
@@ -20,6 +19,7 @@ from palimpsest.evaluation.input_length import (
     recall_by_length,
     summarize_lengths,
 )
+from palimpsest.evaluation.rows import RowFiles
 from palimpsest.facts import Edit
 from palimpsest.lm.generation import generate_greedy
 from palimpsest.lm.load import LanguageModel

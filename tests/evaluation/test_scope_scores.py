@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
-from palimpsest.evaluation.scope import curve, scope_scores
+from palimpsest.evaluation.scope import curve, scope_scores, with_same_subject
 from palimpsest.facts import Edit, Probe
 
 
@@ -58,6 +59,9 @@ def test_the_curve_knows_its_best_threshold() -> None:
     assert (chosen["true_positives"], chosen["false_positives"]) == (pytest.approx(2 / 3), 0.0)
     assert table["true_positives"].is_monotonic_increasing
     assert table["false_positives"].iloc[-1] == table["true_positives"].iloc[-1] == 1
+    given, used = curve(pd.DataFrame(rows, columns=["inside", "score"]), 0.5)
+    assert used == 0.5
+    assert given.loc[given["chosen"], "threshold"].tolist() == [0.6]
     with pytest.raises(ValueError, match="expected some of each"):
         curve(pd.DataFrame(rows[:3], columns=["inside", "score"]))
 
@@ -68,3 +72,21 @@ def test_the_chosen_place_is_the_thresholds_where_two_are_equally_good() -> None
     table, threshold = curve(pd.DataFrame(rows, columns=["inside", "score"]))
     assert 0.8 < threshold < 0.9
     assert table.loc[table["chosen"], "threshold"].tolist() == [0.9]
+
+
+def test_other_facts_about_the_subject_take_the_place_of_neighbours() -> None:
+    def fact(subject: str, relation: str, *answers: str) -> Edit:
+        return Edit("f", subject, f"{relation} of {subject} is", "never asked for", answers, relation)
+
+    edits = [replace(edit(0), relation="author"), replace(edit(1), relation="author")]
+    facts = [
+        fact("book 0", "author", "Bo"),  # the edited relation
+        fact("book 2", "year", "1900"),
+        fact("book 0", "genre"),  # no true answer
+        fact("book 0", "year", "1901", "1902"),
+        fact("book 0", "language", "Latin"),
+        fact("book 0", "length", "9"),
+    ]
+    assert with_same_subject(edits, facts, limit=2) == [
+        replace(edits[0], neighbors=(Probe("year of book 0 is", "1901"), Probe("language of book 0 is", "Latin")))
+    ]

@@ -161,17 +161,20 @@ def test_recall_by_length_has_a_panel_a_wording(kinds: list[str]) -> None:
 
 def test_scope_curves_have_their_area_and_the_threshold_in_use() -> None:
     rows = [
-        ("nearest", 0.0, 0.0, False), ("nearest", 0.0, 0.8, True), ("nearest", 1.0, 1.0, False),
-        ("chance", 0.0, 0.0, False), ("chance", 1.0, 1.0, False),
+        ("near", "nearest", 0.0, 0.0, False), ("near", "nearest", 0.0, 0.8, True), ("near", "nearest", 1.0, 1.0, False),
+        ("near", "chance", 0.0, 0.0, False), ("near", "chance", 1.0, 1.0, False),
+        ("hard", "nearest", 0.0, 0.0, False), ("hard", "nearest", 1.0, 1.0, True),
     ]  # fmt: skip
-    frame = pd.DataFrame(rows, columns=["detector", "false_positives", "true_positives", "chosen"])
+    frame = pd.DataFrame(rows, columns=["outside", "detector", "false_positives", "true_positives", "chosen"])
     figure = larimar.scope_curves(frame)
-    for axes in figure.axes:
-        curve, point, diagonal, none, *_ = axes.lines
-        assert curve.get_xydata().tolist() == [[0, 0], [0, 0.8], [1, 1]]
-        assert point.get_xydata().tolist() == [[0, 0.8]]
-        assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
-        assert none.get_xydata().tolist() == []
-    texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["nearest (area 0.900)", "chance (area 0.500)", "by chance"]
+    near, hard = figure.axes
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["near", "hard"]
+    curve, point, chance, none, _ = near.lines
+    assert curve.get_xydata().tolist() == [[0, 0], [0, 0.8], [1, 1]]
+    assert point.get_xydata().tolist() == [[0, 0.8]]
+    assert chance.get_xydata().tolist() == [[0, 0], [1, 1]]
+    assert none.get_xydata().tolist() == []
+    assert hard.lines[1].get_xydata().tolist() == [[1, 1]]
+    texts = [text.get_text() for axes in figure.axes for text in axes.get_legend().get_texts()]
+    assert texts == ["nearest (area 0.900)", "chance (area 0.500)", "nearest (area 0.500)"]
     figure.draw_without_rendering()

@@ -98,10 +98,12 @@ def test_quality_is_drawn_by_delay_and_by_confidence() -> None:
 
 def test_growth_has_quality_and_latency() -> None:
     names = {"target perplexity": [4.0, 5.0, 6.0], "milliseconds a read": [0.5, 0.6, 7.0]}
+    names["milliseconds a read without distractors"] = [0.5, 0.5, 0.7]
     rows = [(size, name, value[n]) for n, size in enumerate((0, 1000, 1_000_000)) for name, value in names.items()]
     left, right = memllm.growth(table(rows, "distractors", "metric")).axes
     assert [y for _, y in points(left)] == names["target perplexity"]
     assert [y for _, y in points(right)] == names["milliseconds a read"]
+    assert [y for _, y in points(right, 1)] == names["milliseconds a read without distractors"]
     assert bounds(right)[2] == pytest.approx([6.9, 7.2])
     assert labels(left.xaxis) == labels(right.xaxis) == ["0", "1,000", "1,000,000"]
     assert (left.get_ylim()[0], right.get_ylim()[0]) == (1, 0)
@@ -121,6 +123,8 @@ def test_training_curves_show_both_losses_of_each_adapter() -> None:
         ["read", "read, held out"],
         ["edit_read", "edit_read, held out"],
     ]
+    (larimar,) = memllm.training_curves({"published": history, "best": history}).axes
+    assert len(larimar.lines) == 4
 
 
 @pytest.fixture(scope="module")

@@ -141,23 +141,3 @@ def test_what_is_no_model_is_refused(tmp_path: Path, encoder_folder: Path) -> No
     (folder / "larimar.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"no larimar.safetensors"):
         Larimar.load(folder)
-
-
-@pytest.mark.parametrize("code", [8, 32, 40])
-def test_whitened_codes_are_uncorrelated(encoder_folder: Path, code: int) -> None:
-    model = make(encoder_folder, code=code)
-    words = [f"{first} {second}" for first in CORPUS for second in " ".join(CORPUS).split()]
-    before, _ = second_moment(model, words)
-    model.whiten(words, shrinkage=1e-6)
-    after, size = second_moment(model, words)
-    assert size == pytest.approx(1, rel=1e-4)
-    assert before.std() > 10 * after.std()
-    model.whiten(words, shrinkage=1e6)  # so much that nothing is turned
-    assert second_moment(model, words)[1] == pytest.approx(1, rel=1e-4)
-
-
-def second_moment(model: Larimar, texts: list[str]) -> tuple[torch.Tensor, float]:
-    """Eigenvalues beside their mean, as many as the encoder has numbers at the most, and the mean square of entries."""
-    z = model.encode(texts).double()
-    values = torch.linalg.eigvalsh(z.mT @ z / len(z))[-min(z.shape[1], model.encoder.dimension) :]
-    return values / values.mean(), float(z.square().mean())

@@ -131,6 +131,10 @@ def test_noise_of_a_value_is_measured_by_the_value(encoder_folder: Path, tune_en
         assert math.sqrt(ratio.item()) == pytest.approx(0.5, rel=0.05)
         assert divergence == 0
     assert torch.equal(NoisyValues(codes)(items, torch.Generator()).read_outs["answer"], codes(items))
+    weak = NoisyValues(codes, scale=(0.25, 0.5))(items, torch.Generator().manual_seed(0)).read_outs["answer"]
+    parts = weak / codes(items)
+    torch.testing.assert_close(parts, parts[:, :1].expand_as(parts))
+    assert 0.25 <= float(parts.min()) < float(parts.max()) <= 0.5
     assert z.requires_grad
 
 

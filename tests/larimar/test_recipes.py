@@ -43,15 +43,15 @@ def settings(tmp_path: Path) -> dict[str, Any]:
         "code": 16,
         "seed": 0,
         "models": {"published": {"tune_code": True, "tuning": LORA}, "best": {"tune_code": False, "tuning": "frozen"}},
-        "whitened": {"shrinkage": 0.5, "every": 1},
         "others": {"published": 0, "best": 1},
         "plain": {"train": 4, "dev": 2},
         "episodes": {"sizes": [1, 2], "max_tokens": 24},
-        "answers": {"noise": [0.0, 0.5], "max_tokens": 24},
+        "answers": {"noise": [0.0, 0.5], "scale": [0.6, 1.0], "max_tokens": 24},
         "edits": {"train": 10, "questions": 8, "dev": 4},
         "schedules": {"best": SCHEDULE, "published": SCHEDULE},
         "keys": {
             "edits": 10, "questions": 8, "each": 1, "dev": 5, "sentences": 5,
+            "sharpness": {"candidates": [0.5, 2.5], "slots": 16, "counts": [4, 8]},
             "learning": {"_target_": "palimpsest.larimar.keys.KeyLearning", "steps": 2, "facts": 4},
         },
     }  # fmt: skip
@@ -68,15 +68,17 @@ def test_both_models_are_trained_saved_and_leave_nothing_else(
     recipes = Recipes(world, settings)
     frozen = tiny_lm("llama").model.state_dict()
     for name, tuned in (("published", True), ("best", False)):
-        history, keys = recipes.train(name, encoder, tiny_lm("llama"), lambda row, step: None)
-        assert {*history["model"]} == {name}
-        assert history["dev_loss"].notna().any()
-        assert keys.empty == (name == "published")
+        tables = recipes.train(name, encoder, tiny_lm("llama"), lambda row, step: None)
+        assert {*tables["training"]["model"]} == {name}
+        assert tables["training"]["dev_loss"].notna().any()
+        assert ("keys" in tables) == (name == "best")
         model = recipes.load(name, "cpu")
         decoder = model.lm.model.state_dict()
         assert any(not torch.equal(decoder[part], weight) for part, weight in frozen.items()) == tuned
-    assert {*keys["kind"]} == {PARAPHRASE, PREFIXED, QUESTION}
+    assert {*tables["keys"]["kind"]} == {PARAPHRASE, PREFIXED, QUESTION}
     assert not torch.equal(model.key_map, torch.eye(16))
+    assert float(model.sharpness) in (0.5, 2.5)
+    assert {*tables["sharpness"]["edits"]} == {4, 8}
     assert sorted(path.name for path in Path(settings["folder"]).iterdir()) == ["best", "published"]
     assert not list(tmp_path.glob(".larimar.checkpoints/*"))
 

@@ -37,7 +37,7 @@ def test_a_prompt_is_shown_with_its_answers_and_others_of_its_relation() -> None
 
 def test_answers_alone_are_learnt_from_their_values(model: Larimar) -> None:
     pairs = list(edit_pairs(EDITS, others=0, seed=0))
-    task = answer_task(model, pairs, ["Coral", "Paris."], noise=[0.0, 0.0], max_tokens=8)
+    task = answer_task(model, pairs, ["Coral", "Paris."], noise=(0.0, 0.0), scale=(1.0, 1.0), max_tokens=8)
     for example, (prompt, answer) in zip(task.examples, pairs, strict=True):
         learnt = [token for token, wanted in zip(example.ids, example.learnt, strict=True) if wanted]
         assert model.lm.decode([learnt])[0] == f" {answer}"

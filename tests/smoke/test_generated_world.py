@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 from pathlib import Path
 
+import nbformat
 import pytest
-from pipelines import ROOT, call, run_pipeline
+from dvc.repo import Repo
+from pipelines import ROOT, compose, missing, reproduce
 
 from palimpsest.pipeline.results import read_metrics
 
@@ -20,16 +21,25 @@ def fingerprints(folder: Path) -> dict[Path, str]:
 @pytest.mark.slow
 def test_the_pipeline_runs_at_smoke_scale(copy: Path) -> None:
     results_before, params_before = fingerprints(ROOT / "results"), (ROOT / "params.yaml").read_bytes()
-    run_pipeline(copy, copy / "results")
+    compose(copy)
+    reproduce(copy)
+    assert missing(copy) == []
+    executed = sorted((copy / "results" / "notebooks").glob("*.ipynb"))
+    assert [path.name for path in executed] == sorted(path.name for path in (copy / "notebooks").glob("*.ipynb"))
+    for path in executed:
+        outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+        assert [output for output in outputs if output.output_type == "error"] == [], path
+        assert path.with_suffix(".html").is_file()
 
-    again = call(copy, sys.executable, "-m", "dvc", "repro")
+    again = reproduce(copy)
     assert "Running stage" not in again
     assert "Data and pipelines are up to date." in again
-    assert "Data and pipelines are up to date." in call(copy, sys.executable, "-m", "dvc", "status")
+    with Repo(str(copy)) as repo:
+        assert repo.status() == {}
 
     (copy / "dvc.lock").unlink()
     shutil.rmtree(copy / "models")
-    assert "Running stage" not in call(copy, sys.executable, "-m", "dvc", "repro")  # earlier runs are brought back
+    assert "Running stage" not in reproduce(copy)  # earlier runs are brought back
     assert (copy / "models").exists()
 
     assert fingerprints(ROOT / "results") == results_before

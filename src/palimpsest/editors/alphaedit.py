@@ -19,8 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from palimpsest.editors.located import LocatedEditor
-from palimpsest.editors.memit import RangeSettings, spread
+from palimpsest.editors.located import LocatedEditor, RangeSettings, spread
 from palimpsest.editors.values import mean_keys, prepare
 from palimpsest.facts import Edit
 from palimpsest.lm.load import LanguageModel

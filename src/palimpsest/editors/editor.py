@@ -28,6 +28,9 @@ class Editor(ABC):
     forgets: ClassVar[bool] = False
     """Whether :meth:`forget` takes an edit back as if it had never been made."""
 
+    one_by_one: ClassVar[bool] = False
+    """Whether the edits of a call are made one by one, so that it is, up to rounding, the same as a call for each."""
+
     def __init__(self, lm: LanguageModel) -> None:
         self.lm = lm
 
@@ -57,6 +60,11 @@ class Editor(ABC):
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int, stop: Sequence[str] = ()) -> list[str]:
         """Greedy continuation of each prompt, given the edits."""
         return generate_greedy(self.lm, prompts, max_new_tokens=max_new_tokens, stop=stop)
+
+
+def statement(edit: Edit) -> str:
+    """An edit as a sentence."""
+    return f"{edit.prompt} {edit.target_new}."
 
 
 class ReadingEditor(Editor, Generic[R]):

@@ -87,6 +87,7 @@ class Grace(ReadingEditor[Reading]):
     """
 
     forgets: ClassVar[bool] = True
+    one_by_one: ClassVar[bool] = True
 
     def __init__(self, lm: LanguageModel, *, settings: GraceSettings) -> None:
         super().__init__(lm)

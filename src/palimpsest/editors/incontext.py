@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from palimpsest.editors.editor import PromptEditor
+from palimpsest.editors.editor import PromptEditor, statement
 from palimpsest.editors.history import without
 from palimpsest.facts import Edit
 from palimpsest.lm.load import LanguageModel
@@ -42,6 +42,7 @@ class InContext(PromptEditor):
     """
 
     forgets: ClassVar[bool] = True
+    one_by_one: ClassVar[bool] = True
 
     def __init__(self, lm: LanguageModel, *, encoder: Encoder, settings: InContextSettings) -> None:
         super().__init__(lm)
@@ -83,8 +84,3 @@ class InContext(PromptEditor):
             ]
             before[prompt] = " ".join([*chosen[::-1], prompt])
         return [before.get(prompt, prompt) for prompt in prompts]
-
-
-def statement(edit: Edit) -> str:
-    """The edit as a sentence."""
-    return f"{edit.prompt} {edit.target_new}."

@@ -59,11 +59,13 @@ class LarimarEditor(ReadingEditor[Reading]):
         model: encoder and decoder.
         addressing: of the memory.
         scope: decides which prompts the memory is read for; without it, all. It belongs to this editor.
-        threshold: a prompt is in scope if its score is at least so high.
+        threshold: a prompt is in scope if its score is at least so high; or several, by the number of edits in memory
+            up to which each holds, of which the last holds for more.
         rephrase: gives prompts that are written along with an edit's own, with the same answer, and forgotten together.
     """
 
     forgets: ClassVar[bool] = True
+    one_by_one: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class LarimarEditor(ReadingEditor[Reading]):
         *,
         addressing: Addressing[Any],
         scope: Scope | None = None,
-        threshold: float = 0.7,
+        threshold: float | Mapping[int, float] = 0.7,
         rephrase: Rephrase | None = None,
     ) -> None:
         super().__init__(model.lm)
@@ -120,7 +122,7 @@ class LarimarEditor(ReadingEditor[Reading]):
         if self._made and unique:
             queries, memory = self.model.encode(unique), self.memory.memory
             if self.scope is not None:
-                inside = self.scope.scores(unique, queries, memory) >= self.threshold
+                inside = self.scope.scores(unique, queries, memory) >= self._limit()
                 unique, queries = [unique[place] for place in inside.nonzero()[:, 0]], queries[inside]
             found = dict(zip(unique, memory.read(queries), strict=True)) if unique else {}
         return [Reading(prompt, found.get(prompt)) for prompt in prompts]
@@ -140,6 +142,13 @@ class LarimarEditor(ReadingEditor[Reading]):
         if self.scope is None:
             raise ValueError("without a scope detector there are no scores: every prompt is in scope")
         return self.scope.scores(prompts, self.model.encode(prompts), self.memory.memory)
+
+    def _limit(self) -> float:
+        """The threshold for as many edits as there are."""
+        if not isinstance(self.threshold, Mapping):
+            return self.threshold
+        counts = sorted(self.threshold)
+        return self.threshold[next((count for count in counts if count >= len(self._made)), counts[-1])]
 
     def _prompts(self, edit: Edit) -> tuple[str, ...]:
         if self.rephrase is None:

@@ -13,7 +13,6 @@ from palimpsest.editors.objective import descend, learning, target_batches, targ
 from palimpsest.editors.weights import KeptWeights
 from palimpsest.facts import Edit
 from palimpsest.lm.load import LanguageModel
-from palimpsest.memllm.adapters import lora_targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +20,7 @@ class LoraSettings:
     """The adapter, whose changes are scaled by ``alpha / rank``, and its training.
 
     Attributes:
-        targets: names of the linear layers to change; else the usual ones of the architecture, found by their type.
+        targets: names of the linear layers to change; else all of them but the output layer.
         steps: passes over the edits at most, with one step of Adam for each ``batch_size`` of them.
         enough: the loss (nats a token) at which an edit is made.
         seed: of the adapter's initial weights. Its change is zero before the first step.
@@ -40,14 +39,11 @@ class LoraSettings:
 class LoraEditor(Editor):
     """One adapter for all edits, put into the model by the first and taken out wholly by :meth:`reset`; the base
     weights never change. While it is in, everyone who uses the model sees it.
-
-    Raises ModelError if the model has no linear layers to change.
     """
 
     def __init__(self, lm: LanguageModel, *, settings: LoraSettings) -> None:
         super().__init__(lm)
         self.settings = settings
-        self.targets = list(settings.targets) or lora_targets(lm.model, head=False)
         self._adapted: PeftModel | None = None
 
     def apply(self, edits: Sequence[Edit]) -> None:
@@ -84,7 +80,7 @@ class LoraEditor(Editor):
             lora_alpha=settings.alpha,
             lora_dropout=0.0,
             bias="none",
-            target_modules=self.targets,
+            target_modules=list(settings.targets) or "all-linear",
             task_type="CAUSAL_LM",
         )
         asking = [weight for weight in self.lm.model.parameters() if weight.requires_grad]

@@ -16,39 +16,18 @@ one layer: ROME's update times s / (λ + s), with s = k*ᵀ C⁻¹ k*.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from palimpsest.editors.located import LocatedEditor
+from palimpsest.editors.located import LocatedEditor, RangeSettings, spread
 from palimpsest.editors.statistics import SecondMoment
-from palimpsest.editors.values import Request, ValueSettings, current_values, find_changes, mean_keys, prepare
-from palimpsest.editors.weights import Block
+from palimpsest.editors.values import prepare
 from palimpsest.facts import Edit
 from palimpsest.lm.load import LanguageModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class RangeSettings(ValueSettings):
-    """Settings of methods that edit a range of layers, with MEMIT's defaults for the search (25 steps, clamp 0.75 and 5
-    prefixes instead of ROME's).
-
-    Attributes:
-        layers: which MLPs are edited, ascending and counted from 0 (13 to 17 in GPT-2 XL, 3 to 8 in GPT-J).
-    """
-
-    layers: Sequence[int]
-    steps: int = 25
-    clamp: float = 0.75
-    prefixes: int = 5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.layers or list(self.layers) != sorted(set(self.layers)):
-            raise ValueError(f"expected layers in ascending order, got {self.layers}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,27 +61,6 @@ class Memit(LocatedEditor):
 
     def _update(self, number: int, keys: Tensor, residuals: Tensor) -> Tensor:
         return least_squares(self.moments[number], keys, residuals, self.settings.covariance_weight)
-
-
-def spread(
-    lm: LanguageModel,
-    requests: Sequence[Request],
-    blocks: Sequence[Block],
-    settings: RangeSettings,
-    update: Callable[[int, Tensor, Tensor], Tensor],
-) -> None:
-    """Write facts into several layers, each the part that falls to it, given what those before it have achieved.
-
-    Args:
-        update: gets the number of the block in the range, keys (N, F) and residuals (N, D), and returns Δ (D, F).
-    """
-    last = blocks[-1].name
-    before = current_values(lm, requests, last)
-    wanted = before + find_changes(lm, requests, last, before, settings)  # z
-    for number, block in enumerate(blocks):
-        [keys] = mean_keys(lm, requests, [block])
-        missing = wanted - (current_values(lm, requests, last) if number else before)
-        block.assign(block.matrix.double() + update(number, keys, missing.double() / (len(blocks) - number)))
 
 
 def least_squares(moment: SecondMoment, keys: Tensor, residuals: Tensor, weight: float) -> Tensor:

@@ -15,9 +15,8 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 
-from palimpsest.editors.editor import ReadingEditor
+from palimpsest.editors.editor import ReadingEditor, statement
 from palimpsest.editors.history import without
-from palimpsest.editors.incontext import statement
 from palimpsest.facts import Document, Edit, Query, Triple
 from palimpsest.larimar.pointers import EncodedPrompts
 from palimpsest.lm.batching import DEFAULT_TOKENS_PER_BATCH, length_batches
@@ -72,6 +71,7 @@ class MemLlmEditor(ReadingEditor[Reading]):
     """
 
     forgets: ClassVar[bool] = True
+    one_by_one: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from palimpsest.editors.editor import PromptEditor
 from palimpsest.facts import Edit
@@ -10,6 +11,8 @@ from palimpsest.facts import Edit
 
 class NoEdit(PromptEditor):
     """Takes edits and leaves the model as it is."""
+
+    one_by_one: ClassVar[bool] = True
 
     def apply(self, edits: Sequence[Edit]) -> None:
         pass

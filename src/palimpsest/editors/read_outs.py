@@ -34,11 +34,10 @@ def read_outs(
     published, best = models["published"], models["best"]
     size = best.prior.shape[1]
     made: dict[str, tuple[Larimar, Any]] = {PUBLISHED: (published, SpanAddressing(published.prior))}
+    given = {"key_size": size, "key_map": best.key_map, "device": best.device}
+    chosen: dict[str, Any] = {"features": {"sharpness": float(best.sharpness)}, "nearest": {}}
     for name, key in ((BEST, "features"), (NEAREST, "nearest")):
-        made[name] = (
-            best,
-            instantiate(settings["addressings"][key], key_size=size, key_map=best.key_map, device=best.device),
-        )
+        made[name] = (best, instantiate(settings["addressings"][key], **given, **chosen[key]))
     detectors: dict[str, Scope] = {PUBLISHED: NearestPrompt(published.encoder)}
     return {
         name: LarimarEditor(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from random import Random
 
 import pandas as pd
 from tqdm import tqdm
@@ -17,8 +16,9 @@ from tqdm import tqdm
 from palimpsest.editors.editor import Editor, ReadingEditor
 from palimpsest.editors.larimar import LarimarEditor
 from palimpsest.evaluation.editing import Baseline, Probing, Question, Row, greedy_answers, probe, questions, summarize
-from palimpsest.evaluation.editing_runs import AFTER_LAST, FORGETFUL, Sink
+from palimpsest.evaluation.editing_runs import AFTER_LAST, drawn
 from palimpsest.evaluation.recall import begins_with
+from palimpsest.evaluation.rows import FORGETFUL, Sink
 from palimpsest.evaluation.selection import interval_of
 from palimpsest.evaluation.statistics import Interval
 from palimpsest.facts import Edit
@@ -185,12 +185,6 @@ def headline(table: pd.DataFrame, counts: Iterable[int]) -> dict[int, dict[str, 
         }
         for count in counts
     }
-
-
-def drawn(edits: Sequence[Edit], limit: int, seed: int) -> list[Edit]:
-    """At most ``limit`` of some edits, at random, in their order; the same for the same number of edits."""
-    places = Random(f"{seed}/{len(edits)}").sample(range(len(edits)), min(limit, len(edits)))
-    return [edits[place] for place in sorted(places)]
 
 
 def _make(editor: Editor, edits: Sequence[Edit], made: int, count: int, mode: str, together: int) -> None:

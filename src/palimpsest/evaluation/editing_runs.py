@@ -1,78 +1,33 @@
-"""Edits made singly, in sequence and in a batch, and asked about; a run that was killed goes on where it was.
+"""Edits made singly, in sequence and in a batch, and asked about.
 
 Rows are those of :func:`palimpsest.evaluation.editing.probe` with ``phase`` and ``edits``, the number of edits that the
-model had when it was asked.
+model had when it was asked. To ask about every edit right after it was made, and about all of them after the last,
+would take longer than to make them: of sequences and batches a sample is asked about.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
-from itertools import chain, pairwise
-from pathlib import Path
-from typing import Any, Protocol
+from itertools import chain
+from random import Random
+from typing import Any
 
 from tqdm import tqdm
 
 from palimpsest.editors.editor import Editor, ReadingEditor
-from palimpsest.evaluation.editing import Baseline, Kind, Probing, Row, probe, questions
+from palimpsest.evaluation.editing import Baseline, Probing, Question, Row, greedy_answers, probe, questions
+from palimpsest.evaluation.rows import FORGETFUL, Sink, kept
 from palimpsest.facts import Edit
-from palimpsest.files import atomic_path
 
 AFTER_EDIT, AFTER_LAST = "after_edit", "after_last"
-CHECKPOINTS = (1, 10, 100, 1000)
-AT_ONCE: tuple[Kind, ...] = ("edit",)
 
 
-class Sink(Protocol):
-    """Keeps the rows of a case or chunk under a name, and knows which it has."""
-
-    def load(self, name: str) -> list[Row] | None:
-        """The rows kept under a name, or None."""
-
-    def save(self, name: str, rows: Sequence[Row]) -> None:
-        """Keep rows under a name."""
-
-
-class Forgetful:
-    """A sink for runs that are not to be gone on with."""
-
-    def load(self, name: str) -> None:
-        return None
-
-    def save(self, name: str, rows: Sequence[Row]) -> None:
-        pass
-
-
-FORGETFUL = Forgetful()
-
-
-class RowFiles:
-    """A sink of small JSON Lines files in a folder, one a name, each there whole or not at all.
-
-    Every file begins with ``identity``, which stands for everything that shaped the rows (method, settings, model,
-    cases); a file of another identity does not count.
-    """
-
-    def __init__(self, folder: Path, identity: Mapping[str, object]) -> None:
-        self.folder = folder
-        self._header = json.dumps(identity, sort_keys=True)
-
-    def load(self, name: str) -> list[Row] | None:
-        path = self._path(name)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return [json.loads(line) for line in lines[1:]] if lines[:1] == [self._header] else None
-
-    def save(self, name: str, rows: Sequence[Row]) -> None:
-        lines = [self._header, *(json.dumps(row, allow_nan=False) for row in rows)]
-        with atomic_path(self._path(name)) as path:
-            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.jsonl"
+def neighbor_answers(editor: Editor, edits: Sequence[Edit], probing: Probing) -> dict[Question, str]:
+    """What an editor that has no edits says of the neighbours of some: the baseline of everything here."""
+    asked = questions(edits, [kind for kind in probing.kinds if kind == "neighbor"])
+    return greedy_answers(editor, list(dict.fromkeys(asked)), probing)
 
 
 def single_edits(
@@ -90,10 +45,10 @@ def single_edits(
     Of a :class:`~palimpsest.editors.editor.ReadingEditor` the questions about a chunk's edits are asked in one pass.
     """
     rows = []
-    with _clean(editor), tqdm(total=len(edits), desc="single edits", disable=not progress) as bar:
+    with clean(editor), tqdm(total=len(edits), desc="single edits", disable=not progress) as bar:
         for start in range(0, len(edits), chunk):
             part = edits[start : start + chunk]
-            rows += _kept(sink, f"single-{start}", partial(_single, editor, part, probing, baseline))
+            rows += kept(sink, f"single-{start}", partial(_single, editor, part, probing, baseline))
             bar.update(len(part))
     return rows
 
@@ -104,7 +59,7 @@ def _single(editor: Editor, edits: Sequence[Edit], probing: Probing, baseline: B
     rows = []
     for edit in edits:
         editor.apply([edit])
-        rows += _asked(editor, [edit], probing, baseline, AFTER_EDIT, 1)
+        rows += _labelled(probe(editor, questions([edit], probing.kinds), probing, baseline), AFTER_EDIT, 1)
         editor.reset()
     return rows
 
@@ -121,63 +76,76 @@ def _single_read(editor: ReadingEditor[Any], edits: Sequence[Edit], probing: Pro
     return _labelled(probe(editor, list(chain(*asked)), probing, baseline, readings), AFTER_EDIT, 1)
 
 
-def sequential(
+def sequence(
     editor: Editor,
     edits: Sequence[Edit],
     probing: Probing,
     baseline: Baseline,
     *,
-    checkpoints: Sequence[int] = CHECKPOINTS,
-    at_once: Collection[Kind] = AT_ONCE,
-    sink: Sink = FORGETFUL,
-    progress: bool = False,
+    at_once: int = 0,
+    limit: int | None = None,
+    seed: int = 0,
+    together: int = 1,
+    after: Callable[[], Sequence[Row]] = tuple,
+    made: Callable[[int], object] = lambda count: None,
 ) -> list[Row]:
-    """Make edits one after the other, and at each checkpoint ask about all that were made.
+    """Make edits one after the other, and ask about some right after each was made and about others after the last.
 
     Args:
-        checkpoints: numbers of edits; those beyond the edits given are left out, and no edit follows the last.
-        at_once: of which kinds each edit is asked right after it was made (``after_edit``), one call an edit.
+        editor: ends up without edits, whatever happens.
+        baseline: of :func:`neighbor_answers`.
+        at_once: about how many, evenly spread over the sequence, is asked right after they were made.
+        limit: about how many, drawn at random from ``seed``, is asked after the last; None for all.
+        together: how many edits, at the most, are made in one call if nothing is asked in between.
+        after: called while all edits are made; its rows come last.
+        made: told after each call how many edits it has made.
 
-    What lies between two checkpoints is kept at a time. To go on after one, the edits up to it are made again and not
-    asked about.
+    Nobody is asked about neighbours that are themselves edited, for these shall not stay as they are.
     """
-    rows: list[Row] = []
-    made = 0
-    at_edit = replace(probing, kinds=tuple(kind for kind in probing.kinds if kind in at_once))
-    reached = sorted({count for count in checkpoints if count <= len(edits)})
-    with _clean(editor), tqdm(total=max(reached, default=0), desc="sequential edits", disable=not progress) as bar:
-        for previous, count in pairwise([0, *reached]):
-            found = sink.load(f"sequential-{count}")
-            if found is None:
-                found = []
-                for edit in edits[made:count]:
-                    editor.apply([edit])
-                    made += 1
-                    if made > previous:
-                        found += _asked(editor, [edit], at_edit, baseline, AFTER_EDIT, made)
-                    bar.update(made - bar.n)
-                found += _asked(editor, edits[:count], probing, baseline, AFTER_LAST, count)
-                sink.save(f"sequential-{count}", found)
-            rows += found
-            bar.update(count - bar.n)
-    return rows
+    now = {place: _asked(edits[place : place + 1], edits, probing) for place in sorted(_spread(len(edits), at_once))}
+    meanwhile = _Meanwhile(editor, probing, baseline)
+    done = 0
+    with clean(editor):
+        for place in sorted({*now, len(edits) - 1}):
+            for start in range(done, place + 1, together):
+                part = edits[start : min(start + together, place + 1)]
+                editor.apply(part)
+                made(len(part))
+            done = place + 1
+            if place in now:
+                meanwhile.ask(now[place], done)
+        return meanwhile.rows() + _after_last(editor, edits, probing, baseline, limit, seed, after)
 
 
 def batch(
-    editor: Editor, edits: Sequence[Edit], probing: Probing, baseline: Baseline, *, sink: Sink = FORGETFUL
+    editor: Editor,
+    edits: Sequence[Edit],
+    probing: Probing,
+    baseline: Baseline,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    after: Callable[[], Sequence[Row]] = tuple,
 ) -> list[Row]:
-    """Make all edits at once and ask about all of them."""
-
-    def whole() -> list[Row]:
+    """Make all edits at once and ask about some of them; see :func:`sequence`."""
+    with clean(editor):
         editor.apply(edits)
-        return _asked(editor, edits, probing, baseline, AFTER_LAST, len(edits))
+        return _after_last(editor, edits, probing, baseline, limit, seed, after)
 
-    with _clean(editor):
-        return _kept(sink, f"batch-{len(edits)}", whole)
+
+def asked_about(edits: Sequence[Edit], *, at_once: int = 0, limit: int | None = None, seed: int = 0) -> list[Edit]:
+    """The edits of a sequence or batch about which anything is asked; see :func:`sequence`."""
+    return list(dict.fromkeys([*(edits[place] for place in _spread(len(edits), at_once)), *drawn(edits, limit, seed)]))
+
+
+def drawn(edits: Sequence[Edit], limit: int | None, seed: int) -> list[Edit]:
+    """At most ``limit`` of some edits (None: all), at random, in their order; the same for the same number of edits."""
+    wanted = len(edits) if limit is None else min(limit, len(edits))
+    return [edits[place] for place in sorted(Random(f"{seed}/{len(edits)}").sample(range(len(edits)), wanted))]
 
 
 @contextmanager
-def _clean(editor: Editor) -> Iterator[None]:
+def clean(editor: Editor) -> Iterator[None]:
     """Begin without edits, and leave none, whatever happens."""
     editor.reset()
     try:
@@ -186,20 +154,59 @@ def _clean(editor: Editor) -> Iterator[None]:
         editor.reset()
 
 
-def _kept(sink: Sink, name: str, make: Callable[[], list[Row]]) -> list[Row]:
-    """The rows that a sink has under a name, else new ones, which it then keeps."""
-    rows = sink.load(name)
-    if rows is None:
-        rows = make()
-        sink.save(name, rows)
-    return rows
+class _Meanwhile:
+    """Asks about edits right after they were made; what can wait until all can be asked in one pass, waits."""
+
+    def __init__(self, editor: Editor, probing: Probing, baseline: Baseline) -> None:
+        self.editor, self.probing, self.baseline = editor, probing, baseline
+        self._waiting: list[tuple[Question, int]] = []  # and how many edits were made then
+        self._readings: list[Any] = []
+        self._rows: list[Row] = []
+
+    def ask(self, asked: Sequence[Question], count: int) -> None:
+        if isinstance(self.editor, ReadingEditor):
+            self._waiting += [(question, count) for question in asked]
+            self._readings += self.editor.read([question.prompt for question in asked])
+        else:
+            self._rows += _labelled(probe(self.editor, asked, self.probing, self.baseline), AFTER_EDIT, count)
+
+    def rows(self) -> list[Row]:
+        asked = [question for question, _ in self._waiting]
+        rows = probe(self.editor, asked, self.probing, self.baseline, self._readings) if asked else []
+        late = zip(rows, self._waiting, strict=True)
+        return [*self._rows, *(row | {"phase": AFTER_EDIT, "edits": count} for row, (_, count) in late)]
 
 
-def _asked(
-    editor: Editor, edits: Sequence[Edit], probing: Probing, baseline: Baseline, phase: str, count: int
+def _after_last(
+    editor: Editor,
+    edits: Sequence[Edit],
+    probing: Probing,
+    baseline: Baseline,
+    limit: int | None,
+    seed: int,
+    after: Callable[[], Sequence[Row]],
 ) -> list[Row]:
-    return _labelled(probe(editor, questions(edits, probing.kinds), probing, baseline), phase, count)
+    asked = _asked(drawn(edits, limit, seed), edits, probing)
+    return [*_labelled(probe(editor, asked, probing, baseline), AFTER_LAST, len(edits)), *after()]
+
+
+def _asked(edits: Sequence[Edit], made: Sequence[Edit], probing: Probing) -> list[Question]:
+    """Questions about some edits, without neighbours whose fact one of those that are made is about: one that its
+    prompt names, and whose true answer is the neighbour's."""
+    found = questions(edits, probing.kinds)
+    edited = [(edit.subject, edit.target_true) for edit in made]
+    return [
+        one
+        for one in found
+        if one.kind != "neighbor" or not any(one.answer in true and name in one.prompt for name, true in edited)
+    ]
 
 
 def _labelled(rows: Iterable[Row], phase: str, count: int) -> list[Row]:
     return [row | {"phase": phase, "edits": count} for row in rows]
+
+
+def _spread(count: int, wanted: int) -> set[int]:
+    """At most ``wanted`` of ``count`` places, evenly spread; the last is one of them."""
+    wanted = min(count, wanted)
+    return {(number + 1) * count // wanted - 1 for number in range(wanted)}

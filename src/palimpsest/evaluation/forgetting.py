@@ -17,7 +17,7 @@ from tqdm import tqdm
 from palimpsest.editors.editor import Editor
 from palimpsest.evaluation.attacks import OWN_PROMPT, Attempt, Family, says
 from palimpsest.evaluation.editing import Probing, Question, Row, probe
-from palimpsest.evaluation.editing_runs import FORGETFUL, Sink
+from palimpsest.evaluation.rows import FORGETFUL, Sink
 from palimpsest.evaluation.selection import interval_of
 from palimpsest.evaluation.statistics import Interval, ratio, share
 from palimpsest.facts import Edit

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import islice
 from random import Random
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from palimpsest.evaluation.statistics import ratio
+from palimpsest.evaluation.statistics import Interval, ratio
 from palimpsest.facts import Document, Query, Triple
 from palimpsest.memllm.lookup import Lookup
 from palimpsest.memory import TripleMemory
 
 ADDED_AT_ONCE = 10_000  # triples
-PERPLEXITY, LATENCY = "target perplexity", "milliseconds a read"
+REPETITIONS = 5  # of each timed read
+PERPLEXITY, LATENCY, EMPTY = "target perplexity", "milliseconds a read", "milliseconds a read without distractors"
+PERPLEXITY_RATIO, LATENCY_RATIO = "target perplexity ratio", "latency ratio"
+
+Call = tuple[Query, ...]
+Answers = dict[Call, list[str]]
+"""What a memory returned to calls."""
 
 
 def distractors(
@@ -74,54 +81,95 @@ def fill(memory: TripleMemory, triples: Iterator[Triple], count: int) -> None:
             bar.update(len(part))
 
 
-def latencies(lookup: Lookup, calls: Sequence[Sequence[Query]]) -> np.ndarray:
-    """Milliseconds that the memory takes for each of some calls, one at a time, after all were asked once (N,)."""
-    lookup(calls)
-    times = []
-    for call in calls:
-        started = time.perf_counter()
-        lookup([call])
-        times.append(1000 * (time.perf_counter() - started))
-    return np.array(times)
-
-
 def grow(
     memory: TripleMemory,
     triples: Iterator[Triple],
     sizes: Sequence[int],
-    losses: Callable[[], pd.DataFrame],
-    lookup: Lookup,
-    calls: Sequence[Sequence[Query]],
-) -> pd.DataFrame:
-    """Measure at each size of the memory.
+    grown: Lookup,
+    empty: Lookup,
+    asked: Sequence[Call],
+    timed: Sequence[Call],
+) -> tuple[dict[int, Answers], pd.DataFrame]:
+    """What a memory returns at each of its sizes, and how long a read takes it.
 
     Args:
         memory: holds what is asked for; ``triples`` are added to it.
         sizes: how many distractors; they are measured in ascending order, from 0 on.
-        losses: rows of :func:`palimpsest.evaluation.perplexity.document_losses` with the memory as it is.
-        lookup: asks the memory; ``calls`` are what it is asked to measure its latency.
+        grown: asks this memory; ``empty`` another one, without distractors, which is timed beside it.
+        asked: what the first is asked; ``timed`` what both are asked against the clock.
 
     Returns:
-        Columns ``distractors``, ``metric`` (:data:`PERPLEXITY`, or :data:`LATENCY`, a mean), ``value``, ``low``,
-        ``high`` and ``n``.
+        The answers by size, and a table with columns ``distractors``, ``metric`` (:data:`LATENCY`, :data:`EMPTY`, and
+        their ratio, :data:`LATENCY_RATIO`), ``value``, ``low``, ``high`` and ``n`` (calls).
     """
-    rows, stored = [], 0
+    answers, rows, stored = dict[int, Answers](), list[dict](), 0
     for size in sorted({0, *sizes}):
         fill(memory, triples, size - stored)
         stored = size
-        targets = losses().query("tokens == 'target'")
-        figures = {PERPLEXITY: ratio(targets["loss"], targets["n"], np.exp)}
-        times = latencies(lookup, calls)
-        figures[LATENCY] = ratio(times, np.ones(len(times)))
+        answers[size] = dict(zip(asked, grown.names(asked), strict=True))
+        times, others = latencies([grown, empty], timed, REPETITIONS)
+        each = np.ones(len(timed))
+        figures = {LATENCY: ratio(times, each), EMPTY: ratio(others, each), LATENCY_RATIO: ratio(times, others)}
+        rows += [
+            {"distractors": size, "metric": metric, **asdict(replace(figure, n=len(timed)))}
+            for metric, figure in figures.items()
+        ]
+    return answers, pd.DataFrame(rows)
+
+
+def answered(answers: Answers, calls: Sequence[Sequence[Query]]) -> list[list[str]]:
+    """What a memory returned to some calls: with its answers given, something to ask in its place."""
+    return [answers[tuple(call)] for call in calls]
+
+
+def latencies(lookups: Sequence[Lookup], calls: Sequence[Call], repetitions: int) -> NDArray:
+    """Milliseconds (L, N) that each of L memories takes for each of N calls, one at a time, after all were asked once.
+
+    The least of several repetitions, as whatever else the machine does only makes a read longer; in each the memories
+    are asked in turn, call by call, so that it slows them alike.
+    """
+    times = np.empty((repetitions, len(lookups), len(calls)))
+    for lookup in lookups:
+        lookup(calls)
+    for turn in range(repetitions):
+        for number, call in enumerate(calls):
+            for place in np.roll(np.arange(len(lookups)), turn).tolist():  # each is first in its turn
+                started = time.perf_counter()
+                lookups[place]([call])
+                times[turn, place, number] = 1000 * (time.perf_counter() - started)
+    return times.min(axis=0)
+
+
+def perplexities(losses: pd.DataFrame) -> pd.DataFrame:
+    """Target perplexity at each size of the memory, and as a ratio to that without distractors, in a table as of
+    :func:`grow`. The same documents are compared, so the ratio's interval is of their differences.
+
+    Args:
+        losses: rows of :func:`palimpsest.evaluation.perplexity.document_losses`, where ``split`` is the size.
+    """
+    targets = {size: rows.set_index("document") for size, rows in losses.query("tokens == 'target'").groupby("split")}
+    rows = []
+    for size, own in targets.items():
+        figures = {
+            PERPLEXITY: ratio(own["loss"], own["n"], np.exp),
+            PERPLEXITY_RATIO: ratio(own["loss"] - targets[0]["loss"], own["n"], np.exp),
+        }
         rows += [{"distractors": size, "metric": metric, **asdict(figure)} for metric, figure in figures.items()]
     return pd.DataFrame(rows)
 
 
-def growth_ratios(table: pd.DataFrame) -> dict[str, float]:
+def growth_ratios(table: pd.DataFrame) -> dict[str, Interval]:
     """How both metrics at each size compare with the same without distractors: ``target_ppl_ratio_1e6`` and so on."""
-    ratios = {}
-    for metric, name in {PERPLEXITY: "target_ppl_ratio", LATENCY: "latency_ratio"}.items():
-        values = table[table["metric"] == metric].set_index("distractors")["value"]
-        for size in [size for size in values.index if size]:
-            ratios[f"{name}_{f'{size:.0e}'.replace('e+0', 'e')}"] = float(values[size] / values[0])
-    return ratios
+    names = {PERPLEXITY_RATIO: "target_ppl_ratio", LATENCY_RATIO: "latency_ratio"}
+    rows = table[table["metric"].isin(names) & (table["distractors"] > 0)].to_dict("records")
+    return {
+        f"{names[row['metric']]}_{_power(row['distractors'])}": Interval(
+            row["value"], row["low"], row["high"], row["n"]
+        )
+        for row in rows
+    }
+
+
+def _power(number: int) -> str:
+    """``1e6`` for a million."""
+    return f"{number:.0e}".replace("e+0", "e")

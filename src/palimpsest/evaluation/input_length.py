@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from palimpsest.editors.editor import Editor, ReadingEditor
-from palimpsest.editors.incontext import statement
+from palimpsest.editors.editor import Editor, ReadingEditor, statement
 from palimpsest.evaluation.editing import Probing, Question, Row, probe, questions, summarize
-from palimpsest.evaluation.editing_runs import AFTER_LAST, FORGETFUL, Sink
+from palimpsest.evaluation.editing_runs import AFTER_LAST
+from palimpsest.evaluation.rows import FORGETFUL, Sink
 from palimpsest.evaluation.selection import interval_of
 from palimpsest.evaluation.statistics import Interval
 from palimpsest.facts import Edit

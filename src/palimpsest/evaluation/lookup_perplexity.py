@@ -10,7 +10,7 @@ import pandas as pd
 
 from palimpsest.evaluation.perplexity import document_losses
 from palimpsest.evaluation.statistics import Interval, ratio
-from palimpsest.facts import Document
+from palimpsest.facts import Document, Query
 from palimpsest.lm.load import LanguageModel
 from palimpsest.lm.scoring import TextLosses, token_losses
 from palimpsest.memllm.examples import PlannedCall, planned_calls
@@ -80,6 +80,20 @@ def with_memory(
     losses = [pages.rows(texts, setting) for setting, (texts, _) in zip(readings, scored, strict=True)]
     calls = [call_table(made).assign(setting=setting) for setting, (_, made) in zip(readings, scored, strict=True)]
     return pd.concat(losses, ignore_index=True), pd.concat(calls, ignore_index=True)
+
+
+def own_questions(
+    lm: LanguageModel, tokens: CallTokens, pages: Pages, window: int, copied: bool = False
+) -> list[tuple[Query, ...]]:
+    """What the model asks as it reads, each call once. It asks the same whatever comes back."""
+    asked: dict[tuple[Query, ...], None] = {}
+
+    def note(calls: Sequence[Sequence[Query]]) -> list[list[str]]:
+        asked.update(dict.fromkeys(map(tuple, calls)))
+        return [[] for _ in calls]
+
+    with_memory(lm, tokens, pages, {"asked": Reading(note)}, window, copied)
+    return list(asked)
 
 
 def call_table(calls: Sequence[Sequence[ScoredCall]]) -> pd.DataFrame:

@@ -1,15 +1,17 @@
-"""How well a scope detector tells prompts about an edit from those about its neighbours."""
+"""How well a scope detector tells prompts about an edit from those about its neighbours, or about its subject."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import pandas as pd
 import torch
 
 from palimpsest.editors.larimar import LarimarEditor
 from palimpsest.evaluation.editing import questions
-from palimpsest.facts import Edit
+from palimpsest.facts import Edit, Probe
 from palimpsest.larimar.scope import choose_threshold, operating_characteristic
 
 
@@ -31,8 +33,11 @@ def scope_scores(editor: LarimarEditor, edits: Sequence[Edit], stored: int = 1) 
     return pd.DataFrame(rows, columns=["case_id", "inside", "score"])
 
 
-def curve(scores: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+def curve(scores: pd.DataFrame, threshold: float | None = None) -> tuple[pd.DataFrame, float]:
     """The receiver operating characteristic of scores, and the threshold where its two shares are farthest apart.
+
+    Args:
+        threshold: that which is used, if it was chosen by other scores.
 
     Returns:
         Columns ``threshold``, ``false_positives``, ``true_positives`` and ``chosen``, from the strictest threshold on.
@@ -43,7 +48,7 @@ def curve(scores: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     inside = torch.tensor(scores["score"].to_numpy())
     known = torch.tensor(scores["inside"].to_numpy())
     found = operating_characteristic(inside[known], inside[~known])
-    threshold = choose_threshold(found)
+    threshold = choose_threshold(found) if threshold is None else threshold
     table = pd.DataFrame(
         {
             "threshold": found.thresholds,
@@ -53,3 +58,23 @@ def curve(scores: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     )
     chosen = (table["threshold"] >= threshold).sum() - 1  # where it lets in the same prompts
     return table.assign(chosen=table.index == chosen), threshold
+
+
+def with_same_subject(edits: Iterable[Edit], facts: Iterable[Edit], limit: int = 2) -> list[Edit]:
+    """The edits that have other facts about their own subjects, with these in the place of their neighbours.
+
+    Harder than neighbours, whose prompts never name the edit's subject.
+
+    Args:
+        facts: true ones (``target_true``), of which those of other relations are taken, at most ``limit`` an edit.
+    """
+    about: dict[str, list[Edit]] = defaultdict(list)
+    for fact in facts:
+        about[fact.subject].append(fact)
+    found = []
+    for edit in edits:
+        others = [fact for fact in about[edit.subject] if fact.relation != edit.relation and fact.target_true]
+        if others:
+            probes = tuple(Probe(fact.prompt, fact.target_true[0]) for fact in others[:limit])
+            found.append(replace(edit, neighbors=probes))
+    return found

@@ -22,6 +22,7 @@ SINGLE = {
     ("paraphrase", "success_mean"): "in other words",
     ("prefixed", "success_mean"): "and after an\nunrelated sentence",
     ("neighbor", "success_mean"): "neighbours\nleft alone",
+    ("same subject", "unchanged"): "other facts of\nthe subject kept",
 }
 RETAINED = {
     ("edit", "success_mean"): "Edits: new answer above the old",
@@ -194,36 +195,29 @@ def recall_by_length(table: pd.DataFrame) -> Figure:
 
 
 def scope_curves(table: pd.DataFrame) -> Figure:
-    """Receiver operating characteristics of scope detectors, whole and the corner that matters.
+    """Receiver operating characteristics of scope detectors, a panel a kind of prompts that are out of scope.
 
     Args:
-        table: columns ``detector``, ``false_positives`` and ``true_positives`` (shares of prompts out of scope and in
-            scope that are taken for in scope, from the strictest threshold on), and ``chosen``, whether the threshold
-            is the one that is used, which gets a point.
+        table: columns ``outside`` (that kind), ``detector``, ``false_positives`` and ``true_positives`` (shares of
+            prompts out of scope and in scope that are taken for in scope, from the strictest threshold on), and
+            ``chosen``, whether the threshold is the one that is used, which gets a point.
     """
     colours = _colours(table["detector"])
-    with canvas(1, 2, width=9.5, height=4.3) as (figure, (left, right)):
-        for detector, rows in table.groupby("detector", sort=False):
-            area = np.trapezoid(rows["true_positives"], rows["false_positives"])
-            chosen = rows[rows["chosen"]]
-            for axes in (left, right):
-                axes.plot(
-                    rows["false_positives"],
-                    rows["true_positives"],
-                    color=colours[str(detector)],
-                    label=f"{detector} (area {area:.3f})",
-                )
-                axes.plot(chosen["false_positives"], chosen["true_positives"], "o", color=colours[str(detector)])
-        left.plot([0, 1], [0, 1], ":", color=GREY, label="by chance")
-        for axes in (left, right):
+    kinds = list(dict.fromkeys(table["outside"]))
+    with canvas(1, len(kinds), width=5.2 * len(kinds), height=4.0) as (figure, panels):
+        for axes, kind in zip(panels, kinds, strict=True):
+            for detector, rows in table[table["outside"] == kind].groupby("detector", sort=False):
+                area = np.trapezoid(rows["true_positives"], rows["false_positives"])
+                colour, chosen = colours[str(detector)], rows[rows["chosen"]]
+                label = f"{detector} (area {area:.3f})"
+                axes.plot(rows["false_positives"], rows["true_positives"], color=colour, label=label)
+                axes.plot(chosen["false_positives"], chosen["true_positives"], "o", color=colour)
+            axes.plot([0, 1], [0, 1], ":", color=GREY)
             axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            axes.set_xlabel("other prompts that are mistaken for one")
-        left.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="prompts about an edit that are recognised")
-        right.set(xlim=(-0.005, 0.25), ylim=(0.75, 1.005), title="Its corner; points: thresholds in use")
-        left.set_title("Is a prompt about something in memory?")
-        handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
+            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=kind, xlabel="mistaken for prompts about the edit")
+            axes.legend(loc="lower right", fontsize=9)
+        panels[0].set_ylabel("prompts about an edit that are recognised")
         return figure
 
 

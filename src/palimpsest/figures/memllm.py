@@ -55,13 +55,18 @@ def write_quality(by_delay: pd.DataFrame, by_confidence: pd.DataFrame) -> Figure
 
 
 def growth(table: pd.DataFrame) -> Figure:
-    """Target perplexity, and the time of a read, against how many other triples the memory holds."""
+    """Target perplexity, and the time of a read, against how many other triples the memory holds; beside it, in grey,
+    the time of the same reads of a memory without them, which shows what the machine did meanwhile."""
     with canvas(1, 2, width=9.0) as (figure, (left, right)):
         sizes = sorted(set(table["distractors"]))
         names = [f"{size:,}" for size in sizes]
         _line(left, table[table["metric"] == "target perplexity"], "distractors", sizes, BLUE, "target perplexity")
-        reads = table[table["metric"] == "milliseconds a read"]
-        _line(right, reads, "distractors", sizes, ORANGE, "milliseconds a read")
+        for metric, colour, label in (
+            ("milliseconds a read", ORANGE, "this memory"),
+            ("milliseconds a read without distractors", GREY, "without distractors, asked in turn"),
+        ):
+            _line(right, table[table["metric"] == metric], "distractors", sizes, colour, label)
+        right.legend(loc="lower left", fontsize=8)
         left.set(ylabel="perplexity of target mentions", title="Quality", ylim=(1, None))
         right.set(ylabel="milliseconds", title="Latency of a read", ylim=(0, None))
         for axes in (left, right):
@@ -80,12 +85,18 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+PANELS = dict.fromkeys(("write", "read", "plain"), "From documents") | dict.fromkeys(
+    ("edit_write", "edit_read"), "From edits"
+)
+
+
 def training_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
-    """Loss on training and held-out examples of each adapter against tokens read; of those for editing, which read far
-    fewer, in a panel of their own."""
-    groups = {"From documents": ("write", "read", "plain"), "From edits": ("edit_write", "edit_read")}
-    groups = {title: [name for name in names if len(histories.get(name, ()))] for title, names in groups.items()}
-    groups = {title: names for title, names in groups.items() if names}
+    """Loss on training and held-out examples of each adapter or model against tokens read; of the adapters for editing,
+    which read far fewer, in a panel of their own."""
+    groups: dict[str, list[str]] = {}
+    for name, history in histories.items():
+        if len(history):
+            groups.setdefault(PANELS.get(name, ""), []).append(name)
     with canvas(1, len(groups), width=5.0 * len(groups)) as (figure, panels):
         for axes, (title, names) in zip(panels, groups.items(), strict=True):
             for name, colour in zip(names, (BLUE, ORANGE, GREY), strict=False):

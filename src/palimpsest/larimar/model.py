@@ -76,6 +76,9 @@ class Larimar(nn.Module):
         self.register_buffer("key_map", torch.eye(code))
         """From z to keys (C, C), for memories that keep keys and values apart; the identity unless it is learnt, see
         :mod:`palimpsest.larimar.keys`."""
+        self.sharpness: Tensor
+        self.register_buffer("sharpness", torch.ones(()))
+        """Of random Fourier features of keys, as dev has it: see :mod:`palimpsest.larimar.sharpness`."""
         self.log_variance = nn.Parameter(torch.zeros(slots))
         """ln σ² (K,) of the addressing weights in training. (Published: computed from the memory by a linear map.)"""
         with torch.no_grad():
@@ -127,24 +130,6 @@ class Larimar(nn.Module):
         """z (N, C) of features (N, E), in float32 whatever the surroundings compute in."""
         with torch.autocast(features.device.type, enabled=False):
             return self.to_code(features.float())
-
-    @torch.no_grad()
-    def whiten(self, texts: Sequence[str], shrinkage: float) -> None:
-        """Turn the map to z so that over some texts the entries of z are uncorrelated, and their mean square one.
-
-        An encoder's vectors have most of their length in a few directions, the common one above all, and tell names
-        and numbers apart in many small ones, which noise of one size in all would drown. (As Su et al. 2021, arXiv
-        2103.15316, but for the mean, since z = 0 is the zero vector.)
-
-        Args:
-            shrinkage: in how many parts of itself the mean eigenvalue of the second moment is added to each.
-        """
-        features = self.features(texts).double()
-        values, vectors = torch.linalg.eigh(features.mT @ features / len(features))
-        turned = vectors @ (values + shrinkage * values.mean()).rsqrt().diag() @ vectors.mT
-        weight = self.to_code.weight.double() @ turned
-        size = (features @ weight.mT).square().mean().sqrt()
-        self.to_code.weight.copy_(weight / size)
 
     def save(self, folder: Path) -> None:
         """Write all of it, encoder and decoder too, in place of what the folder held; LoRA's changes are merged in."""

@@ -18,6 +18,7 @@ from palimpsest.facts import Edit
 from palimpsest.larimar import tasks
 from palimpsest.larimar.keys import learn_keys
 from palimpsest.larimar.model import Larimar
+from palimpsest.larimar.sharpness import choose_sharpness
 from palimpsest.larimar.training import HISTORY, Task, train_larimar
 from palimpsest.larimar.wordings import Wordings, judged_wordings, learnt_wordings
 from palimpsest.lm.descent import Log
@@ -91,15 +92,11 @@ class Recipes:
         return {PARAPHRASE: plain, PREFIXED: after, QUESTION: questions}
 
     def model(self, name: str, encoder: SentenceEncoder, lm: LanguageModel) -> Larimar:
-        """A new model, with z whitened over what it learns to say; ``models`` says what of it is trained."""
+        """A new model; ``models`` says what of it is trained."""
         slots, code, seed = (self.settings[part] for part in ("slots", "code", "seed"))
         tune_code, tuning = (self.settings["models"][name][part] for part in ("tune_code", "tuning"))
-        tuning = tuning if isinstance(tuning, str) else instantiate(tuning)
-        model = Larimar(encoder, lm, slots=slots, code=code, seed=seed, tune_code=tune_code, tuning=tuning)
-        pairs = self.pairs(name)[:: self.settings["whitened"]["every"]]
-        said = tasks.statements(pairs) if name == "published" else [answer for _, answer in pairs]
-        model.whiten(list(dict.fromkeys(said)), self.settings["whitened"]["shrinkage"])
-        return model
+        tuning = instantiate(tuning) if isinstance(tuning, Mapping) else tuning
+        return Larimar(encoder, lm, slots=slots, code=code, seed=seed, tune_code=tune_code, tuning=tuning)
 
     @property
     def folder(self) -> Path:
@@ -116,13 +113,12 @@ class Recipes:
             return tasks.episode_task(model, pairs, plain, **self.settings["episodes"])
         return tasks.answer_task(model, pairs, plain, **self.settings["answers"])
 
-    def train(
-        self, name: str, encoder: SentenceEncoder, lm: LanguageModel, log: Log
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def train(self, name: str, encoder: SentenceEncoder, lm: LanguageModel, log: Log) -> dict[str, pd.DataFrame]:
         """Train a model and save it under its name; a run that was killed goes on where it was.
 
         Returns:
-            The history of its training, and that of its keys, if it learns any.
+            ``training``, its history; and, if it has keys apart from values, ``keys``, theirs, and ``sharpness``, by
+            which that of random features was chosen.
         """
         model = self.model(name, encoder, lm)
         checkpoints = self.folder.with_name(f".{self.folder.name}.checkpoints") / name
@@ -136,10 +132,18 @@ class Recipes:
             checkpoints=checkpoints,
             log=log,
         )
-        keys = pd.DataFrame()
+        tables = {"training": pd.DataFrame(rows).assign(model=name).reindex(columns=HISTORY)}
         if name != "published":
-            learning = instantiate(self.settings["keys"]["learning"])
-            model.key_map, keys = learn_keys(model, self.wordings, self.judged, learning)
+            tables |= self._learn_keys(model)
         model.save(self.folder / name)
         shutil.rmtree(checkpoints, ignore_errors=True)
-        return pd.DataFrame(rows).assign(model=name).reindex(columns=HISTORY), keys
+        return tables
+
+    def _learn_keys(self, model: Larimar) -> dict[str, pd.DataFrame]:
+        chosen = self.settings["keys"]
+        model.key_map, keys = learn_keys(model, self.wordings, self.judged, instantiate(chosen["learning"]))
+        sharpness, table = choose_sharpness(
+            model, self.prepared.edits("dev"), **chosen["sharpness"], asked=chosen["dev"], seed=self.settings["seed"]
+        )
+        model.sharpness.fill_(sharpness)
+        return {"keys": keys, "sharpness": table}

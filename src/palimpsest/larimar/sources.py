@@ -107,26 +107,31 @@ class Episodes:
 
 @dataclass(frozen=True)
 class NoisyValues:
-    """z of a value, such as an answer or a statement, with Gaussian noise: gives ``answer``.
+    """z of a value, such as an answer or a statement, weakened and with Gaussian noise: gives ``answer``.
 
-    ``noise`` is its standard deviation beside the root mean square of z, so that 1 is as much noise as signal; it stays
-    when the model is evaluated, for so will the read-outs' be. A range is drawn from uniformly, row by row.
+    What a memory gives back for a prompt in other words, or when it is full, is a part of the value and something of
+    others. ``scale`` is that part; ``noise`` is the standard deviation beside the root mean square of z, so that 1 is
+    as much noise as there is signal in the whole value. Both stay when the model is evaluated, for so will the
+    read-outs' be. Ranges are drawn from uniformly, row by row.
     """
 
     codes: Codes
     noise: tuple[float, float] = (0.0, 0.0)
+    scale: tuple[float, float] = (1.0, 1.0)
 
     @property
     def identity(self) -> str:
-        return f"values/{self.noise}/{self.codes.identity}"
+        return f"values/{self.noise}/{self.scale}/{self.codes.identity}"
 
     def __call__(self, items: Sequence[int], generator: torch.Generator) -> Sourced:
         z = self.codes(items)
-        low, high = self.noise
-        share = low + (high - low) * torch.rand(len(items), 1, generator=generator)
+        noise, scale = (
+            (low + (high - low) * torch.rand(len(items), 1, generator=generator)).to(z.device)
+            for low, high in (self.noise, self.scale)
+        )
         # Without a gradient through the size: louder codes would drown the noise.
-        size = z.detach().square().mean(1, keepdim=True).sqrt() * share.to(z.device)
-        return Sourced({"answer": z + size * _normal(z, generator)}, z.new_zeros(()))
+        size = z.detach().square().mean(1, keepdim=True).sqrt() * noise
+        return Sourced({"answer": scale * z + size * _normal(z, generator)}, z.new_zeros(()))
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -38,19 +38,25 @@ def episode_task(
 
 
 def answer_task(
-    model: Larimar, pairs: Sequence[Pair], plain: Sequence[str], *, noise: Sequence[float], max_tokens: int
+    model: Larimar,
+    pairs: Sequence[Pair],
+    plain: Sequence[str],
+    *,
+    noise: Sequence[float],
+    scale: Sequence[float],
+    max_tokens: int,
 ) -> Task:
     """For memories that keep keys and values apart: given a prompt and the noisy value of an answer, give the answer.
 
     Args:
         plain: texts that are said without memory; ``max_tokens`` of each.
-        noise: the least and the most, see :class:`palimpsest.larimar.sources.NoisyValues`.
+        noise, scale: the least and the most, see :class:`palimpsest.larimar.sources.NoisyValues`.
     """
     prompts, answers = zip(*pairs, strict=True)
-    least, most = noise
+    (quiet, loud), (weak, whole) = noise, scale
     return Task(
         answer_examples(model.lm, prompts, answers),
-        NoisyValues(Codes(model, answers), (least, most)),
+        NoisyValues(Codes(model, answers), (quiet, loud), (weak, whole)),
         text_examples(model.lm, plain, max_tokens=max_tokens),
     )
 

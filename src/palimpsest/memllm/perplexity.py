@@ -182,12 +182,19 @@ class _Scorer:
         own = {}
         if able and not all(reading.gold.query for reading in self.readings):
             own = dict(zip(able, self._own_questions(chain, parts, [planned[index] for index in able]), strict=True))
+        told: dict[tuple, _Branch] = {}
         for reading in self.readings:
             branches = [replace(branch) for branch in planned]
             for index in able:
                 branches[index].queries = planned[index].plan.queries if reading.gold.query else own[index]
             self._look_up(branches, reading)
-            self._answer(chain, parts, [branch for branch in branches if branch.results])
+            # Whoever asks the same and is told the same goes on alike.
+            keys = [(index, branch.queries, branch.results) for index, branch in enumerate(branches)]
+            answered = {key: branch for key, branch in zip(keys, branches, strict=True) if branch.results}
+            fresh = {key: branch for key, branch in answered.items() if key not in told}
+            self._answer(chain, parts, list(fresh.values()))
+            told |= fresh
+            branches = [told.get(key, branch) for key, branch in zip(keys, branches, strict=True)]
             yield [
                 self._mixed(plain[row], [branch for branch in branches if branch.row == row], reading.gold)
                 for row in range(len(parts))

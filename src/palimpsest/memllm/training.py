@@ -119,7 +119,7 @@ class FinetuningData:
 
     def examples(self, adapter: Adapter, tokens: CallTokens) -> tuple[list[Example], list[Example]]:
         """Training and dev examples of an adapter."""
-        if adapter in EDIT_ADAPTERS:
+        if adapter == "edit_write" or adapter == "edit_read":
             return examples_from_edits(self.prepared, self.settings, adapter, tokens)
         make = ExampleMaker(
             tokens=tokens,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,8 @@ class LateStopping(LogitsProcessor):
     Models close a call too early. When the closing marker wins, the point and the mean log-probability of the call that
     would end there are remembered, the marker is forbidden, and decoding goes on with the second choice; once the best
     point lies ``delay`` points back, the marker is let through. The call is then to be cut at :attr:`best`. A delay of
-    0 lets the first marker through.
+    0 lets the first marker through. Up to where it ends a call with a shorter delay is the same, so where it would be
+    cut is known as well: :meth:`cut`.
 
     For ``generate`` (greedy; all rows every time), or :meth:`step` by step for rows that leave the batch. ``ends`` are
     the other tokens with which a row ends: ``generate`` goes on calling for rows that are over, which change nothing.
@@ -42,6 +44,7 @@ class LateStopping(LogitsProcessor):
         """How many tokens the best call of each row has before its closing marker; -1: it never closed."""
         self.best_mean = torch.full((rows,), -torch.inf, dtype=torch.double)
         """The mean log-probability, in nats a token, of that call."""
+        self._points: list[list[tuple[int, float]]] = [[] for _ in range(rows)]  # each as best and its mean
         self._since = torch.zeros(rows, dtype=torch.long)  # points from the best one on, itself included
         self._total = torch.zeros(rows, dtype=torch.double)  # log-probability of the tokens so far
         self._count = torch.zeros(rows, dtype=torch.long)
@@ -62,6 +65,10 @@ class LateStopping(LogitsProcessor):
         first = ending & (self.best[rows] < 0)  # a delay of 0
         point = (closing & ~ending) | first
         mean = (self._total[rows] + logprobs[:, self.close].double().cpu()) / (self._count[rows] + 1)
+        for row, count, value in zip(
+            rows[point].tolist(), self._count[rows[point]].tolist(), mean[point].tolist(), strict=True
+        ):
+            self._points[row].append((count, value))
         better = point & (mean > self.best_mean[rows])
         self._since[rows[point & ~better]] += 1
         for state, value in ((self.best_mean, mean[better]), (self.best, self._count[rows[better]]), (self._since, 1)):
@@ -73,6 +80,15 @@ class LateStopping(LogitsProcessor):
         self._count[rows] += 1
         self._over[rows] |= torch.isin(chosen.cpu(), self.ends)
         return scores
+
+    def cut(self, row: int, delay: int) -> tuple[int, float]:
+        """What :attr:`best` and :attr:`best_mean` of a row would be with a delay that is not longer."""
+        best, best_mean, since = -1, -float("inf"), 0
+        for count, mean in self._points[row]:
+            if best >= 0 and since >= delay:
+                break
+            best, best_mean, since = (count, mean, 1) if mean > best_mean else (best, best_mean, since + 1)
+        return best, best_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +118,34 @@ def write_calls(
     tokens: CallTokens,
     documents: Sequence[Document],
     *,
-    window: int,
     delay: int = STOPPING_DELAY,
+    **settings: Any,
+) -> list[SentenceWrite]:
+    """The write call of every sentence of documents, in text order; see :func:`write_by_delay`."""
+    return write_by_delay(lm, tokens, documents, [delay], **settings)[delay]
+
+
+def write_by_delay(
+    lm: LanguageModel,
+    tokens: CallTokens,
+    documents: Sequence[Document],
+    delays: Collection[int],
+    *,
+    window: int,
     copied: bool = False,
     max_new_tokens: int = MAX_NEW_TOKENS,
     max_tokens_per_batch: int = DEFAULT_TOKENS_PER_BATCH,
     progress: bool = False,
-) -> list[SentenceWrite]:
-    """The write call of every sentence of documents, in text order.
+) -> dict[int, list[SentenceWrite]]:
+    """The write calls of all sentences of documents, in text order, with each of several stopping delays.
 
-    Each document is read once; its sentences branch off from it.
+    Each document is read once; its sentences branch off from it. Calls are written once, with the longest delay, and
+    cut as each of them says.
 
     Args:
         lm: speaks with its write adapter.
+        delays: see :class:`LateStopping`.
         window: tokens of text before a sentence that the model sees at the most.
-        delay: see :class:`LateStopping`.
         copied: whether subjects and objects must be copied from what the model sees of the text, see
             :mod:`palimpsest.memllm.copying`.
         max_new_tokens: a call that has not closed by then is given up.
@@ -134,11 +163,13 @@ def write_calls(
                     f"{documents[part.document].title!r}, sentence {number}: {length} tokens with the text before it, "
                     f"but the model's context is {lm.context_length}; a smaller window than {window} may help"
                 )
-    written: list[SentenceWrite] = []
+    written: dict[int, list[SentenceWrite]] = {delay: [] for delay in delays}
     sizes = [len(part.context) + sum(map(len, part.prompts)) for part in parts]
     for batch in tracked(length_batches(sizes, max_tokens_per_batch), "writing", progress):
-        written += _write_batch(lm, tokens, [parts[item] for item in batch], delay, copied, max_new_tokens)
-    return sorted(written, key=lambda call: (call.document, call.sentence))
+        members = [parts[item] for item in batch]
+        for delay, calls in _write_batch(lm, tokens, members, delays, copied, max_new_tokens).items():
+            written[delay] += calls
+    return {delay: sorted(calls, key=lambda call: (call.document, call.sentence)) for delay, calls in written.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +207,13 @@ def _parts(index: int, document: Document, tokens: CallTokens, window: int) -> l
 
 
 def _write_batch(
-    lm: LanguageModel, tokens: CallTokens, parts: Sequence[_Part], delay: int, copied: bool, max_new_tokens: int
-) -> list[SentenceWrite]:
+    lm: LanguageModel,
+    tokens: CallTokens,
+    parts: Sequence[_Part],
+    delays: Collection[int],
+    copied: bool,
+    max_new_tokens: int,
+) -> dict[int, list[SentenceWrite]]:
     chain = Rows(lm, len(parts))
     chain.read([[tokens.start, *part.context] for part in parts])
     sentences = [(row, item) for row, part in enumerate(parts) for item in range(len(part.sentences))]
@@ -185,7 +221,7 @@ def _write_batch(
     prompts = [parts[row].prompts[item] for row, item in sentences]
     ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0) - 1
     logits = rows.read(prompts)[ends]
-    stopper = LateStopping(tokens.close, delay, len(rows))
+    stopper = LateStopping(tokens.close, max(delays), len(rows))
     names = CopiedNames(tokens, [parts[row].seen(item) for row, item in sentences]) if copied else None
 
     def choose(live: list[int], logits: Tensor) -> Tensor:
@@ -203,14 +239,22 @@ def _write_batch(
         choose=choose,
         keep=False,
     )
-    calls = []
-    ends_of_calls = zip(stopper.best.tolist(), stopper.best_mean.tolist(), strict=True)
-    for (row, item), generated, (best, mean) in zip(sentences, ids, ends_of_calls, strict=True):
-        closed = [*generated[:best], tokens.close] if best >= 0 else generated
-        call = tokens.decode([*tokens.write_prefix, *closed])
-        parsed = parse_write(call) if best >= 0 else Malformed(call, f"expected {CLOSE} in the end")
-        triples, rejected = ([], [parsed]) if isinstance(parsed, Malformed) else parsed
-        part = parts[row]
-        place = part.document, part.sentences[item]
-        calls.append(SentenceWrite(*place, call, tuple(triples), tuple(rejected), mean))
-    return calls
+    places = [(parts[row].document, parts[row].sentences[item]) for row, item in sentences]
+    return {
+        delay: [
+            _sentence_write(tokens, *place, generated, *stopper.cut(row, delay))
+            for row, (place, generated) in enumerate(zip(places, ids, strict=True))
+        ]
+        for delay in delays
+    }
+
+
+def _sentence_write(
+    tokens: CallTokens, document: int, sentence: int, generated: Sequence[int], best: int, mean: float
+) -> SentenceWrite:
+    """What was generated, cut at its best point, if it has one."""
+    closed = [*generated[:best], tokens.close] if best >= 0 else generated
+    call = tokens.decode([*tokens.write_prefix, *closed])
+    parsed = parse_write(call) if best >= 0 else Malformed(call, f"expected {CLOSE} in the end")
+    triples, rejected = ([], [parsed]) if isinstance(parsed, Malformed) else parsed
+    return SentenceWrite(document, sentence, call, tuple(triples), tuple(rejected), mean)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the runner of a stage, which writes metrics alone, starts w
     import pandas as pd
     from matplotlib.figure import Figure
 
-GATHERED_APART = ("headline.json", "bench.json")
+GATHERED_APART = ("headline.json", "bench.json", "editors_tuning.json")  # of what `make repro` does not run
 SUMMARY = "summary"  # the stage that gathers
 SECONDS = "repro.seconds."
 
