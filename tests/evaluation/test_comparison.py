@@ -152,6 +152,9 @@ def test_at_a_glance(folder: Path) -> None:
     assert found["good", "forgets when\ntold to"] == 0.75
     assert pd.isna(found["last", "forgets when\ntold to"])
     assert found["last", "an edit\ntakes"] == 2.0
+    silent = forgetting[forgetting["protocol"] != "retained"]
+    cells = overview.cells(single[single["run"] == "all"], sequential, silent, times)
+    assert set(cells.loc[cells["column"] == "forgets when\ntold to", "method"]) == {"last"}
     beside = overview.speed_and_quality(single[single["run"] == "all"], times).set_index("method")
     assert list(beside.index) == ["good", "last"]
     assert beside.loc["last", "quality"] == pytest.approx(0.6)

@@ -57,10 +57,10 @@ def _column(table: pd.DataFrame, measure: tuple[str, str], words: str) -> pd.Dat
 
 
 def _gone(table: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Of the largest number forgotten at once, what is gone of what was said before."""
+    """Of the largest number forgotten at once, what is gone of what was said before; nothing where nothing was said."""
     asked = table[(table["family"] == OWN_PROMPT) & (table["protocol"] == "retained") & (table["group"] == FORGOTTEN)]
     asked = asked[asked["forgotten"] == table["forgotten"].max()]
-    said = asked.pivot(index="method", columns="state", values="value")
+    said = asked.pivot(index="method", columns="state", values="value").reindex(columns=[AFTER, NEVER])
     gone = dict(1 - (said[AFTER] - said[NEVER]).clip(lower=0))
     cannot = dict.fromkeys(name for name in methods if name not in set(table["method"]))
     rows = [(name, "forgets when\ntold to", value, SHARE) for name, value in {**gone, **cannot}.items()]
