@@ -43,11 +43,7 @@ def compose(folder: Path, *overrides: str) -> None:
 
 
 def reproduce(folder: Path) -> str:
-<<<<<<< ours
-    """Run what `make repro` and `make tune` run, and return what it printed."""
-=======
     """Run what `make repro` and `make tune` run, and return what they printed."""
->>>>>>> theirs
     return call(folder, sys.executable, "-m", "dvc", "repro", "--all-pipelines")
 
 
