@@ -143,6 +143,7 @@ LARIMAR_SINGLE = {
     "single.paraphrase_prefixed": "… and after an unrelated sentence",
     "single.neighborhood": "neighbours keep their answer, memory always read",
     "single.neighborhood_scope": "… with scope detection",
+    "single.same_subject_scope": "other facts of the subject are answered as before, with scope detection",
 }
 LARIMAR_MANY = {
     "sequential.512.success": "after 512 edits, the new answer is more probable than the old",
