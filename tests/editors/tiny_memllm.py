@@ -22,7 +22,8 @@ ASKED = [("P103", "Danielle Darrieux", "The mother tongue of {}"), ("P30", "Moun
          ("P50", "Dancing on Coral", "Who wrote {}"), ("P50", "Dusk", "Who wrote {}"),
          ("P19", "Ann Lee", "{} was born in"), ("P19", "Glenda Adams", "{} was born in")]  # fmt: skip
 ANSWERS = ["Norway", "Viking Press", "Oslo", "Paris", "Lee", "Bergen"]
-STEPS = 60
+STEPS = 400  # at the most
+ENOUGH = 0.02  # nats a learnt token, in several batches in a row
 
 
 @cache
@@ -43,7 +44,8 @@ def taught(new_lm: Callable[[], LanguageModel]) -> dict[str, CallTokens]:
 def _fit(lm: LanguageModel, examples: Sequence[Example]) -> None:
     adam = torch.optim.Adam([weight for weight in lm.model.parameters() if weight.requires_grad], lr=5e-3)
     order = torch.Generator().manual_seed(0)
-    for _ in range(STEPS):
+    losses: list[float] = []
+    while len(losses) < STEPS and max(losses[-5:], default=1.0) > ENOUGH:
         batch = [examples[item] for item in torch.randint(len(examples), (16,), generator=order).tolist()]
         ids = padded([example.ids for example in batch], lm.pad_id, lm.device)
         learnt = padded([list(map(int, example.learnt)) for example in batch], 0, lm.device).bool()
@@ -52,3 +54,4 @@ def _fit(lm: LanguageModel, examples: Sequence[Example]) -> None:
         adam.zero_grad()
         loss.backward()
         adam.step()
+        losses.append(loss.item())

@@ -14,8 +14,8 @@ from fake_editors import Notebook
 from palimpsest.data.prepared import PreparedData
 from palimpsest.editors.editor import Editor
 from palimpsest.evaluation.drift import PERPLEXITY
-from palimpsest.evaluation.experiments import EXPERIMENTS, Experiments
-from palimpsest.evaluation.rows import RowFiles
+from palimpsest.evaluation.experiments import Experiments
+from palimpsest.evaluation.rows import EXPERIMENTS, RowFiles
 from palimpsest.facts import Edit
 
 SETTINGS: dict[str, Any] = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from palimpsest.lm.encoder import SentenceEncoder
-from palimpsest.lm.encoder_cache import RememberingEncoder
+from palimpsest.lm.encoder_cache import RememberingEncoder, remembering_nothing
 
 TEXTS = ["Ada was born in Turin.", "Where?", "Ada was born in Turin.", "Bo wrote Fear."]
 
@@ -42,3 +42,7 @@ def test_a_text_is_encoded_once(encoder: SentenceEncoder, monkeypatch: pytest.Mo
         remembering.encode(TEXTS)
     assert read == [TEXTS[0], TEXTS[1], TEXTS[3]]
     assert RememberingEncoder.of(remembering) is remembering
+    with remembering_nothing():
+        remembering.encode(TEXTS[:1])
+    remembering.encode(TEXTS[:1])
+    assert read[3:] == TEXTS[:1]

@@ -15,6 +15,7 @@ from palimpsest.pipeline.project import ProjectError, parse_yaml
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
+SCALES = ("scale", "grid", "data_scale")  # groups of options that hold only what differs
 
 
 def options(group: str) -> list[str]:
@@ -55,7 +56,7 @@ def test_every_scale_composes_with_every_data(scale: str, data: str) -> None:
     [
         f"{folder.name}={name}"
         for folder in sorted(CONF.iterdir())
-        if folder.is_dir() and folder.name not in ("scale", "data", "data_scale")
+        if folder.is_dir() and folder.name not in ("data", *SCALES)
         for name in options(folder.name)
     ],
 )
@@ -63,9 +64,11 @@ def test_every_other_option_composes(override: str) -> None:
     assert compose(CONF, [override])[override.partition("=")[0]]
 
 
-@pytest.mark.parametrize("name", [f"{group}/{name}" for group in ("scale", "data_scale") for name in options(group)])
+@pytest.mark.parametrize(
+    "name", [f"{group}/{name}" for group in ("scale", "grid", "data_scale") for name in options(group)]
+)
 def test_a_scale_holds_only_keys_that_there_are_without_it(tmp_path: Path, name: str) -> None:
-    """A scale file changes values; a key that only it has is a slip of the pen."""
+    """A scale file changes values, or leaves out whole parts; a key that only it has is a slip of the pen."""
     conf = shutil.copytree(CONF, tmp_path / "conf")
     path = conf / f"{name}.yaml"
     header = path.read_text().partition("\n")[0]
@@ -75,10 +78,11 @@ def test_a_scale_holds_only_keys_that_there_are_without_it(tmp_path: Path, name:
     package = header.removeprefix("# @package ")
     own = set(keys(content, "" if package == "_global_" else f"{package}."))
     group, _, option = name.partition("/")
-    data, _, scale = option.rpartition("-") if group == "data_scale" else ("", "", option)
+    data, _, chosen = option.rpartition("-") if group == "data_scale" else ("", "", option)
     known: set[str] = set()
     for choice in [data] if data else options("data"):
-        known |= set(keys(compose(conf, [f"scale={scale}", f"data={choice}"])))
+        known |= set(keys(compose(conf, [f"{group.removeprefix('data_')}={chosen}", f"data={choice}"])))
+    known |= {key[:end] for key in known for end in range(len(key)) if key[end] == "."}
     assert own <= known
 
 

@@ -182,7 +182,10 @@ def problems(root: Path) -> list[str]:
             found.append(f"{stage.name}: neither cached nor plots nor metrics: {', '.join(sorted(stage.skipped))}")
         found += notebook_problems(root, stage, params) if stage.notebook else command_problems(root, stage, params)
         for dep in sorted(stage.deps):
-            if covers({"data", "models", params["results"]}, dep) and not covers({*made, BENCHMARKS}, dep):
+            known = covers({*made, BENCHMARKS}, dep) or any(
+                covers({dep}, out) for out in made
+            )  # one, or a folder of some
+            if covers({"data", "models", params["results"]}, dep) and not known:
                 found.append(f"{stage.name}: depends on {dep}, which no stage declares as its output")
     unused = {f"notebooks/{path.name}" for path in (root / "notebooks").glob("*.ipynb")}
     found += [f"{path}: no stage runs it" for path in sorted(unused - {stage.notebook for stage in stages})]

@@ -11,8 +11,7 @@ from ruamel.yaml import YAML
 
 from palimpsest.editors.editor import Editor
 from palimpsest.evaluation import experiments
-from palimpsest.evaluation.experiments import EXPERIMENTS
-from palimpsest.evaluation.rows import Sink, read_rows
+from palimpsest.evaluation.rows import EXPERIMENTS, Sink, read_rows
 from palimpsest.pipeline.edit import digest, main
 
 NONE = {"_target_": "palimpsest.editors.none.NoEdit"}

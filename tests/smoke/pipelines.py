@@ -43,8 +43,8 @@ def compose(folder: Path, *overrides: str) -> None:
 
 
 def reproduce(folder: Path) -> str:
-    """Run what `make repro` runs, and return what it printed."""
-    return call(folder, sys.executable, "-m", "dvc", "repro")
+    """Run what `make repro` and `make tune` run, and return what they printed."""
+    return call(folder, sys.executable, "-m", "dvc", "repro", "--all-pipelines")
 
 
 def commands(folder: Path) -> list[list[str]]:

@@ -1,7 +1,8 @@
 """What an edit costs: time until it is made and until it is answered from, memory, and what later prompts pay for it.
 
 All methods are measured in turn, edit by edit, in one run: where the machine slows down it does so for all of them, and
-what is reported are ratios within one edit.
+what is reported are ratios within one edit. Sentence encoders remember nothing meanwhile: what an edit has encoded, its
+first answer encodes again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from palimpsest.evaluation.editing import Row
 from palimpsest.evaluation.selection import interval_of
 from palimpsest.evaluation.statistics import LEVEL, RESAMPLES, Interval
 from palimpsest.facts import Edit
+from palimpsest.lm.encoder_cache import remembering_nothing
 
 EDIT, ANSWER, LATER, PEAK = "edit", "first answer", "later prompt", "peak memory"
 ANSWERED, ADDED = "edit and first answer", "added to a later prompt"
@@ -60,16 +62,17 @@ def measure_costs(
         :data:`LATER`, :data:`PEAK`, or a part's name) and ``value``, seconds or bytes.
     """
     rows = []
-    for number, edit in enumerate(tqdm(edits, desc="costs", disable=not progress)):
-        for method, editor in editors.items():
-            found = _measured(editor, edit, answer_tokens, (parts or {}).get(method, {}))
-            if warm <= number < warm + weighed:
-                found[PEAK] = _peak(editor, edit)
-            if number >= warm:
-                rows += [
-                    {"case_id": edit.case_id, "method": method, "measure": measure, "value": value}
-                    for measure, value in found.items()
-                ]
+    with remembering_nothing():
+        for number, edit in enumerate(tqdm(edits, desc="costs", disable=not progress)):
+            for method, editor in editors.items():
+                found = _measured(editor, edit, answer_tokens, (parts or {}).get(method, {}))
+                if warm <= number < warm + weighed:
+                    found[PEAK] = _peak(editor, edit)
+                if number >= warm:
+                    rows += [
+                        {"case_id": edit.case_id, "method": method, "measure": measure, "value": value}
+                        for measure, value in found.items()
+                    ]
     return rows
 
 

@@ -192,7 +192,7 @@ def mean_logprob(score: TargetScore) -> float:
     return score.logprob / len(score.token_logprobs)
 
 
-def summarize(rows: Iterable[Row]) -> pd.DataFrame:
+def summarize(rows: Iterable[Row] | pd.DataFrame) -> pd.DataFrame:
     """Averages over questions by phase, number of edits made, kind and protocol; intervals are over cases.
 
     Returns:
@@ -218,7 +218,7 @@ def _average(known: pd.DataFrame, protocol: str) -> Interval:
     return ratio(by_case.sum(), by_case.size())
 
 
-def score(rows: Iterable[Row], parts: Mapping[Kind, str], seed: int = 0) -> Interval:
+def score(rows: Iterable[Row] | pd.DataFrame, parts: Mapping[Kind, str], seed: int = 0) -> Interval:
     """The harmonic mean of one protocol's average for each kind, such as :data:`COUNTERFACT`; zero if one of them is.
 
     Args:

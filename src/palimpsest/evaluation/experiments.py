@@ -21,7 +21,6 @@ from palimpsest.evaluation.forgetting import forget_some, plan_rounds
 from palimpsest.evaluation.rows import FORGETFUL, Sink, kept
 from palimpsest.facts import Edit
 
-EXPERIMENTS = ("single", "sequential", "batch", "drift", "forgetting", "contradictions")
 TOGETHER = 64  # edits of a sequence made in one call, where that is the same as a call for each
 
 
@@ -41,7 +40,7 @@ class Experiments:
     progress: bool = False
 
     def rows(self) -> dict[str, list[Row]]:
-        """The rows of each of :data:`EXPERIMENTS`; none of what the editor cannot do."""
+        """The rows of each of :data:`~palimpsest.evaluation.rows.EXPERIMENTS`; none of what the editor cannot do."""
         sequential = self._sequential()
         return {
             "single": self._single(),

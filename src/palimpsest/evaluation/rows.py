@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from palimpsest.evaluation.editing import Row
 from palimpsest.files import atomic_path
+
+if TYPE_CHECKING:  # a method that is left out has its empty files without importing anything
+    from palimpsest.evaluation.editing import Row
+
+EXPERIMENTS = ("single", "sequential", "batch", "drift", "forgetting", "contradictions")
 
 
 def read_rows(path: Path) -> list[Row]:

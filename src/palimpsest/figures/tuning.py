@@ -26,8 +26,9 @@ def trials(table: pd.DataFrame) -> Figure:
     with canvas(height=1.1 + 0.36 * len(methods)) as (figure, (axes,)):
         for name, rows in groups.items():
             marker, colour, size = looks[name]
-            filled = {} if marker == "x" else {"edgecolor": "white"}
-            axes.scatter(table["score"][rows], place[rows], size, colour, marker=marker, label=name, zorder=3, **filled)
+            edge = None if marker == "x" else "white"
+            scores = table["score"][rows]
+            axes.scatter(scores, place[rows], size, colour, marker=marker, label=name, zorder=3, edgecolors=edge)
         axes.set_yticks([-number for number in range(len(methods))], methods)
         axes.set_xlim(-0.03, 1.03)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
@@ -51,7 +52,8 @@ def traced(table: pd.DataFrame) -> Figure:
     with canvas() as (figure, (axes,)):
         for kind, (label, colour) in STATES.items():
             effects = table[table["kind"] == kind].groupby("layer")["indirect_effect"]
-            mean, error = effects.mean(), 1.96 * effects.std() / np.sqrt(effects.size())
+            mean: pd.Series = effects.mean()
+            error: pd.Series = 1.96 * effects.std() / np.sqrt(effects.size())
             axes.errorbar(mean.index, mean, yerr=error, fmt="o-", capsize=3, color=colour, label=label)
         whole = table.groupby("case_id")["total_effect"].first().mean()
         axes.axhline(whole, color=GREY, linestyle=":", label="all that the noise took away")

@@ -5,13 +5,27 @@ Experiments ask the same prompts again and again, of many memories; a small enco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from palimpsest.lm.encoder import SentenceEncoder
+
+REMEMBERING = ContextVar("REMEMBERING", default=True)
+
+
+@contextmanager
+def remembering_nothing() -> Iterator[None]:
+    """Texts are encoded anew inside the block, known or not: for measurements of time."""
+    token = REMEMBERING.set(False)
+    try:
+        yield
+    finally:
+        REMEMBERING.reset(token)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +44,8 @@ class RememberingEncoder(SentenceEncoder):
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 64, progress: bool = False) -> Tensor:
         """See :meth:`palimpsest.lm.encoder.SentenceEncoder.encode`; a text has the same vector, bit for bit, ever."""
+        if not REMEMBERING.get():
+            return super().encode(texts, batch_size=batch_size, progress=progress)
         new = [text for text in dict.fromkeys(texts) if text not in self.known]
         self.known.update(zip(new, super().encode(new, batch_size=batch_size, progress=progress), strict=True))
         if not texts:

@@ -17,10 +17,16 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import palimpsest
+from palimpsest.evaluation.rows import EXPERIMENTS, RowFiles, write_rows
 from palimpsest.pipeline import project
 from palimpsest.pipeline.project import ProjectError
+from palimpsest.pipeline.results import write_metrics
+
+if TYPE_CHECKING:
+    from palimpsest.evaluation.editing import Row
 
 ROWS = Path("data/editing")
 
@@ -37,18 +43,15 @@ def run(method: str) -> Path:
     data, base_lm = Path(project.section("data_folder")), Path(project.section("base_lm"))
     if method not in methods:
         raise ProjectError(f"no method {method!r}; there are: {', '.join(methods)}")
-    # Imported here for their time to count, and for mistakes to be told at once.
-    from palimpsest.data.prepared import PreparedData
-    from palimpsest.editors.registry import build_editor
-    from palimpsest.evaluation.editing import Row
-    from palimpsest.evaluation.experiments import EXPERIMENTS, Experiments
-    from palimpsest.evaluation.lineup import Resources
-    from palimpsest.evaluation.rows import RowFiles, write_rows
-    from palimpsest.pipeline.results import write_metrics
-
     description, partial, done = methods[method], ROWS / f".{method}", ROWS / method
     rows: dict[str, list[Row]] = {}
     if description is not None:
+        # Imported here for their time to count, and because nothing else needs them.
+        from palimpsest.data.prepared import PreparedData
+        from palimpsest.editors.registry import build_editor
+        from palimpsest.evaluation.experiments import Experiments
+        from palimpsest.evaluation.lineup import Resources
+
         prepared = PreparedData(data)
         editor = build_editor(description, Resources(prepared, base_lm, hardware))
         models = [base_lm, *([description["folder"]] if "folder" in description else [])]

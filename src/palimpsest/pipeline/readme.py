@@ -13,8 +13,10 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from palimpsest.figures.methods import method, ordered
 from palimpsest.files import atomic_path
 from palimpsest.pipeline import project
+from palimpsest.pipeline.papers import papers_table
 from palimpsest.pipeline.results import SECONDS, read_metrics
 
 README = Path("README.md")
@@ -141,6 +143,7 @@ LARIMAR_SINGLE = {
     "single.paraphrase_prefixed": "… and after an unrelated sentence",
     "single.neighborhood": "neighbours keep their answer, memory always read",
     "single.neighborhood_scope": "… with scope detection",
+    "single.same_subject_scope": "other facts of the subject are answered as before, with scope detection",
 }
 LARIMAR_MANY = {
     "sequential.512.success": "after 512 edits, the new answer is more probable than the old",
@@ -175,6 +178,35 @@ def _read_outs_table(figures: Figures, title: str, measures: Mapping[str, str]) 
     return rows
 
 
+EDITORS = {
+    "single.reliability": "says the new answer",
+    "single.generalization": "in other words",
+    "single.locality": "leaves others alone",
+    "sequential.1000.score": "all three after 1,000 edits",
+    "forget.forgotten": "still said when forgotten",
+    "seconds_per_edit": "seconds an edit",
+}
+
+
+def editors_table(figures: Figures) -> list[str]:
+    """All editing methods, by free generation; what was not measured, or is not there to be measured, has a dash."""
+    names = ordered(name.split(".")[1] for name in figures if name.startswith("editors.") and ".single." in name)
+    rows = ["| method | its edits live | " + " | ".join(EDITORS.values()) + " |", "| --- " * (2 + len(EDITORS)) + "|"]
+    for name in names:
+        cells = [_editor_cell(figures, f"editors.{name}.{key}") for key in EDITORS]
+        rows.append(f"| {method(name).label} | {method(name).home} | {' | '.join(cells)} |")
+    return rows
+
+
+def _editor_cell(figures: Figures, name: str) -> str:
+    if name not in figures:
+        return "–"
+    value, low, high = (figures[name + part] for part in ("", ".low", ".high"))
+    if name.endswith("seconds_per_edit"):
+        return f"{value:.2g}"
+    return f"{value:.1%} ({low:.1%} – {high:.1%})"
+
+
 def bench_table(figures: Figures) -> list[str]:
     """The benchmarks, with the range of their repetitions."""
     rows = ["| benchmark | figure | range |", "| --- | --- | --- |"]
@@ -195,6 +227,8 @@ TABLES: dict[str, tuple[Callable[[Figures], list[str]], str]] = {
     "memllm_write": (memllm_write_table, "results/metrics/headline.json"),
     "larimar_single": (larimar_single_table, "results/metrics/headline.json"),
     "larimar_many": (larimar_many_table, "results/metrics/headline.json"),
+    "editors": (editors_table, "results/metrics/headline.json"),
+    "papers": (papers_table, "results/metrics/headline.json"),
     "seconds": (seconds_table, "results/metrics/headline.json"),
     "bench": (bench_table, "results/metrics/bench.json"),
 }
