@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from random import Random
 from typing import Any
@@ -177,7 +178,7 @@ def search(
     for settings in tqdm(draw_settings(space, trials, seed), desc=method, disable=not progress):
         tried = described(description, settings)
         name = f"{method}-{hashlib.sha256(json.dumps(tried).encode()).hexdigest()[:16]}"
-        [found] = kept(sink, name, lambda tried=tried: [run_trial(build_editor(tried, resources), task)])
+        [found] = kept(sink, name, partial(_trial, tried, resources, task))
         rows.append({"method": method, "settings": settings, **found})
     return rows
 
@@ -199,6 +200,10 @@ def trial_table(trials: Sequence[Row]) -> pd.DataFrame:
     return pd.concat([first, table.drop(columns=["method", "settings"])], axis=1)
 
 
+def _trial(description: Mapping[str, Any], resources: Mapping[str, Any], task: Task) -> list[Row]:
+    return [run_trial(build_editor(description, resources), task)]
+
+
 def chosen_settings(table: pd.DataFrame) -> dict[str, Settings]:
     """The best settings of each method, from what :func:`trial_table` made, also if read from its file."""
     best = table[table["chosen"]]
@@ -208,4 +213,7 @@ def chosen_settings(table: pd.DataFrame) -> dict[str, Settings]:
 def headline(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """The figures of each method's best trial."""
     numbers = table[table["chosen"]].set_index("method").drop(columns=["settings", "chosen", "failed"])
-    return {str(method): row.dropna().to_dict() for method, row in numbers.iterrows()}
+    return {
+        str(method): {str(name): float(value) for name, value in row.dropna().items()}
+        for method, row in numbers.iterrows()
+    }
