@@ -40,7 +40,7 @@ ITEMS = (
         MODELLING,
         ("memllm_read",),
         {
-            "target mentions, no memory": "memllm.ppl.target.finetuned_no_memory",
+            "target mentions, finetuned without memory": "memllm.ppl.target.finetuned_no_memory",
             "own writes": "memllm.ppl.target.own_writes",
             "gold all": "memllm.ppl.target.gold_all",
         },
