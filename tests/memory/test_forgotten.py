@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from by_hand import t
-from children import Start, received
 from in_files import embed, files, open_memory
 
+from children import Start, received
 from palimpsest.facts import Query, Triple
 from palimpsest.memory import Source, sqlite
 

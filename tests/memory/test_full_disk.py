@@ -10,9 +10,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-from children import Start, finished
 from in_files import EXACT, files, open_memory
 
+from children import Start, finished
 from palimpsest.facts import Query, Triple
 from palimpsest.memory import TripleMemoryError
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from children import Start, received
 from in_files import EXACT, open_memory
 
+from children import Start, received
 from palimpsest.facts import Query, Triple
 from palimpsest.memory import Source, TripleMemory, sqlite
 

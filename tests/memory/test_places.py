@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from by_hand import current, t, ts
-from children import Start, finished
 from in_files import EXACT, files, open_memory
 
+from children import Start, finished
 from palimpsest.facts import Query
 from palimpsest.memory import FunctionEmbedder, TripleMemory, TripleMemoryError
 

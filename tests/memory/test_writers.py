@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from children import Start, finished
 from in_files import EMBEDDER, EXACT, open_memory
 
+from children import Start, finished
 from palimpsest.facts import Query, Triple
 from palimpsest.memory import Source, TripleMemory
 
