@@ -188,7 +188,7 @@ def fail_after(patch: pytest.MonkeyPatch, lm: LanguageModel, calls: int) -> None
     patch.setattr(layer, "forward", counting)
 
 
-@pytest.mark.parametrize("method", MEMORIES)
+@pytest.mark.parametrize("method", sorted(MEMORIES))
 def test_a_memory_leaves_unrelated_prompts_alone(editor: Editor) -> None:
     targets = ["Sydney", "Norway", "Viking", "Dusk"]
     before = editor.score(IRRELEVANT, targets), editor.generate(IRRELEVANT, max_new_tokens=5)
