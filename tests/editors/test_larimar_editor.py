@@ -201,6 +201,25 @@ def test_without_a_scope_every_prompt_is_read_for(editor: LarimarEditor) -> None
     assert all(one != other for one, other in zip(before, after, strict=True))
 
 
+def test_after_other_sentences_a_prompt_is_looked_up_by_its_last(addressing: Addressing[Any]) -> None:
+    after_others = f"Glenda Adams was born in Sydney. Is Oslo in the north? {DARRIEUX.prompt}"
+    for scope in ({}, {"scope": None}):
+        whole, focused = make(addressing, **scope), make(addressing, focused=True, **scope)
+        for editor in (whole, focused):
+            editor.apply([DARRIEUX, EREBUS])
+        expected = whole.read([DARRIEUX.prompt])[0].z
+        for prompts in ([DARRIEUX.prompt], [after_others, DUSK.prompt]):
+            torch.testing.assert_close(focused.read(prompts)[0].z, expected)
+    focused = make(addressing, focused=True)
+    focused.apply([DARRIEUX, EREBUS])
+    whole = make(addressing)
+    whole.apply([DARRIEUX, EREBUS])
+    assert whole.scope_scores([after_others]).item() < 0.9
+    known, asked_first = focused.scope_scores([after_others, f"{DARRIEUX.prompt}? {IRRELEVANT[0]}"]).tolist()
+    assert known == pytest.approx(1)
+    assert asked_first < 1
+
+
 def test_a_prompt_is_encoded_once_a_call(editor: LarimarEditor, monkeypatch: pytest.MonkeyPatch) -> None:
     editor.apply([DARRIEUX])
     seen: list[str] = []

@@ -44,7 +44,7 @@ OTHERS = [edit(10, "x"), edit(11, "y"), edit(12, "z")]
 
 def test_the_threshold_is_between_edits_and_neighbors_at_each_number() -> None:
     detector: Any = Crowded()
-    found = scope_thresholds(detector, DEV, OTHERS, (1, 3, 4, 6))
+    found = scope_thresholds(detector, DEV, OTHERS, (1, 3, 4, 6), [])
     assert detector.sizes == [1] * 4 + [3, 1] + [4] + [6]
     assert found == {
         1: pytest.approx((1 + 1 / 16) / 2),
@@ -59,5 +59,18 @@ def test_others_are_not_asked_about_nor_are_neighbors_that_are_edited() -> None:
     detector: Any = Crowded()
     dev = [DEV[0], edit(1, "b11"), edit(2, "b10")]
     others = [edit(10, "x", relation="P19"), OTHERS[1]]
-    scope_thresholds(detector, dev, others, (5,))
-    assert detector.asked == [["b00 is by", "The author of n0 is", "b01 is by", "b02 is by", "The author of b10 is"]]
+    scope_thresholds(detector, dev, others, (5,), [])
+    assert detector.asked == [["b00 is by", "b01 is by", "b02 is by", "The author of n0 is", "The author of b10 is"]]
+
+
+def test_other_facts_of_the_subjects_are_out_of_scope_but_those_that_are_edited() -> None:
+    detector: Any = Crowded()
+    facts = [
+        Edit("f", subject, f"{relation} of {subject}", "", ("true",), relation)
+        for subject in ("b00", "b01", "elsewhere")
+        for relation in ("P50", "P577", "P407")
+    ]
+    others = [Edit("o", "b01", "b01 is read in", "Latin", (), "P407")]
+    scope_thresholds(detector, DEV[:2], others, (3,), facts)
+    neighbors = ["The author of n0 is", "The author of n1 is"]
+    assert detector.asked == [["b00 is by", "b01 is by", *neighbors, "P577 of b00", "P407 of b00", "P577 of b01"]]

@@ -11,6 +11,7 @@ from tiny import CORPUS, tiny_encoder, tiny_lm
 from palimpsest.larimar.decoder import LatentDecoder
 from palimpsest.larimar.model import Larimar
 from palimpsest.larimar.opening import open_remembering
+from palimpsest.lm.encoder_cache import remembering_nothing
 
 
 def test_models_say_the_same_and_share_their_encoder(tmp_path: Path) -> None:
@@ -60,6 +61,9 @@ def test_what_a_decoder_has_said_is_not_computed_again(tmp_path: Path, monkeypat
     opened.score(prompts, targets)
     opened.generate(prompts, max_new_tokens=3, stop=["."])  # another end is another question
     assert counted[6:] == [2]
+    with remembering_nothing():
+        opened.score(prompts, targets, z)
+    assert counted.pop() == 3
     plain.absent = opened.absent = "zero"  # and so is another "no memory"
     expected = [s.token_logprobs for s in score(plain, prompts, targets)]
     for left, right in zip(expected, opened.score(prompts, targets), strict=True):

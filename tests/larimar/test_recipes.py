@@ -11,7 +11,7 @@ from tiny import tiny_encoder, tiny_lm
 from worlds import small_world
 
 from palimpsest.data.prepared import PreparedData
-from palimpsest.larimar.recipes import PARAPHRASE, PREFIXED, QUESTION, Recipes
+from palimpsest.larimar.recipes import PARAPHRASE, QUESTION, Recipes
 from palimpsest.lm.encoder import SentenceEncoder
 
 SCHEDULE = {
@@ -50,7 +50,7 @@ def settings(tmp_path: Path) -> dict[str, Any]:
         "edits": {"train": 10, "questions": 8, "dev": 4},
         "schedules": {"best": SCHEDULE, "published": SCHEDULE},
         "keys": {
-            "edits": 10, "questions": 8, "each": 1, "dev": 5, "sentences": 5,
+            "edits": 10, "questions": 8, "each": 1, "dev": 5,
             "sharpness": {"candidates": [0.5, 2.5], "slots": 16, "counts": [4, 8]},
             "learning": {"_target_": "palimpsest.larimar.keys.KeyLearning", "steps": 2, "facts": 4},
         },
@@ -75,7 +75,7 @@ def test_both_models_are_trained_saved_and_leave_nothing_else(
         model = recipes.load(name, "cpu")
         decoder = model.lm.model.state_dict()
         assert any(not torch.equal(decoder[part], weight) for part, weight in frozen.items()) == tuned
-    assert {*tables["keys"]["kind"]} == {PARAPHRASE, PREFIXED, QUESTION}
+    assert {*tables["keys"]["kind"]} == {PARAPHRASE, QUESTION}
     assert not torch.equal(model.key_map, torch.eye(16))
     assert float(model.sharpness) in (0.5, 2.5)
     assert {*tables["sharpness"]["edits"]} == {4, 8}

@@ -10,8 +10,6 @@ from palimpsest.facts import Edit
 from palimpsest.larimar.wordings import Wordings, judged_wordings, learnt_wordings
 from palimpsest.rephrasing import SUBJECT, with_relations
 
-SENTENCES = ["It rained all day.", "Nothing else was heard of."]
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
@@ -20,13 +18,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 
 def learnt(world: PreparedData, each: int = 9) -> list[Wordings]:
     edits = world.edits("train")
-    return list(learnt_wordings(edits, with_relations(world.questions("train"), edits), SENTENCES, each=each, seed=0))
+    return list(learnt_wordings(edits, with_relations(world.questions("train"), edits), each=each, seed=0))
 
 
 def form(prompt: str, subjects: set[str]) -> str:
-    """What stands around the subject, without the sentence before it."""
-    for sentence in SENTENCES:
-        prompt = prompt.removeprefix(f"{sentence} ")
+    """What stands around the subject."""
     named = max((subject for subject in subjects if subject in prompt), key=len)
     return prompt.replace(named, SUBJECT)
 
@@ -55,21 +51,19 @@ def test_a_fact_is_asked_for_in_statements_and_questions_of_its_relation_each_on
 
     edits = [edit("Ada", "Ada was born in"), edit("Bo", "The birthplace of Bo is"), edit("Cy", "Cy comes from")]
     questions = [edit("Ada", "Where was Ada born?"), edit("Bo", "What is the birthplace of Bo?")]
-    facts = list(learnt_wordings(edits, questions, SENTENCES[:1], each=9, seed=0))
+    facts = list(learnt_wordings(edits, questions, each=9, seed=0))
     assert len(facts) == len(edits)
     ada = next(fact for fact in facts if "Ada" in fact.written)
-    plain = {prompt.removeprefix(f"{SENTENCES[0]} ") for prompt in (ada.written, *ada.others)}
-    assert plain == {
+    assert {ada.written, *ada.others} == {
         "Ada was born in",
         "The birthplace of Ada is",
         "Ada comes from",
         "Where was Ada born?",
         "What is the birthplace of Ada?",
     }
-    assert sum(prompt.startswith(SENTENCES[0]) for prompt in ada.others) == 2
-    assert not ada.written.startswith(SENTENCES[0])
-    assert list(learnt_wordings(edits, questions, SENTENCES[:1], each=9, seed=0)) == facts
-    assert {len(fact.others) for fact in learnt_wordings(edits, questions, SENTENCES[:1], each=1, seed=0)} == {2}
+    assert len(ada.others) == 4
+    assert list(learnt_wordings(edits, questions, each=9, seed=0)) == facts
+    assert {len(fact.others) for fact in learnt_wordings(edits, questions, each=1, seed=0)} == {2}
 
 
 def test_an_edit_is_judged_by_its_paraphrases() -> None:

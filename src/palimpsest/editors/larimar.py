@@ -6,6 +6,7 @@ is, published or not, is up to the addressing.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from palimpsest.lm.scoring import TargetScore
 
 Rephrase = Callable[[Edit], Sequence[str]]
 """Other prompts for the same fact. It does not see how the edit will be judged."""
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\S)")
 
 
 class _Made(NamedTuple):
@@ -61,6 +63,8 @@ class LarimarEditor(ReadingEditor[Reading]):
         scope: decides which prompts the memory is read for; without it, all. It belongs to this editor.
         threshold: a prompt is in scope if its score is at least so high; or several, by the number of edits in memory
             up to which each holds, of which the last holds for more.
+        focused: of a prompt of several sentences the last is looked up, too, for it is where the answer is asked for.
+            What is read is the one of the two that the memory knows better. (Published: the whole prompt alone.)
         rephrase: gives prompts that are written along with an edit's own, with the same answer, and forgotten together.
     """
 
@@ -74,10 +78,11 @@ class LarimarEditor(ReadingEditor[Reading]):
         addressing: Addressing[Any],
         scope: Scope | None = None,
         threshold: float | Mapping[int, float] = 0.7,
+        focused: bool = False,
         rephrase: Rephrase | None = None,
     ) -> None:
         super().__init__(model.lm)
-        self.model, self.addressing, self.rephrase = model, addressing, rephrase
+        self.model, self.addressing, self.focused, self.rephrase = model, addressing, focused, rephrase
         self.scope, self.threshold = scope, threshold
         self.memory = TextMemory.new(model, addressing)
         self._made: dict[str, _Made] = {}  # by the edit's own prompt
@@ -113,18 +118,18 @@ class LarimarEditor(ReadingEditor[Reading]):
     def prepare(self, edits: Sequence[Edit], prompts: Sequence[str]) -> None:
         """Encode the prompts, if the encoder remembers what it has encoded."""
         if isinstance(self.model.encoder, RememberingEncoder):
-            self.model.features(prompts)
+            self.model.features([part for prompt in prompts for part in self._parts(prompt)])
 
     def read(self, prompts: Sequence[str]) -> list[Reading]:
         """Equal prompts are encoded and read for once; the memory is read for those in scope alone."""
         unique = list(dict.fromkeys(prompts))
         found: dict[str, Tensor] = {}
         if self._made and unique:
-            queries, memory = self.model.encode(unique), self.memory.memory
+            queries, scores = self._looked_up(unique)
             if self.scope is not None:
-                inside = self.scope.scores(unique, queries, memory) >= self._limit()
+                inside = scores >= self._limit()
                 unique, queries = [unique[place] for place in inside.nonzero()[:, 0]], queries[inside]
-            found = dict(zip(unique, memory.read(queries), strict=True)) if unique else {}
+            found = dict(zip(unique, self.memory.memory.read(queries), strict=True)) if unique else {}
         return [Reading(prompt, found.get(prompt)) for prompt in prompts]
 
     def score_read(self, readings: Sequence[Reading], targets: Sequence[str]) -> list[TargetScore]:
@@ -141,7 +146,27 @@ class LarimarEditor(ReadingEditor[Reading]):
         """
         if self.scope is None:
             raise ValueError("without a scope detector there are no scores: every prompt is in scope")
-        return self.scope.scores(prompts, self.model.encode(prompts), self.memory.memory)
+        return self._looked_up(prompts)[1]
+
+    def _looked_up(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """What the memory is asked with for each prompt (N, D), and how well it is known (N,): the scope's score, or
+        without a scope the memory's familiarity, if a choice depends on it."""
+        parts = [self._parts(prompt) for prompt in prompts]
+        texts = [part for found in parts for part in found]
+        queries, memory = self.model.encode(texts), self.memory.memory
+        if self.scope is not None:
+            scores = self.scope.scores(texts, queries, memory)
+        elif self.focused:
+            scores = memory.familiarity(queries).cpu()
+        else:
+            scores = torch.zeros(len(texts))
+        places = torch.arange(len(texts)).split([len(found) for found in parts])
+        best = torch.tensor([int(own[scores[own].argmax()]) for own in places], dtype=torch.long)
+        return queries[best.to(queries.device)], scores[best]
+
+    def _parts(self, prompt: str) -> list[str]:
+        """What of a prompt may be looked up."""
+        return list(dict.fromkeys([prompt, SENTENCE_END.split(prompt)[-1]])) if self.focused else [prompt]
 
     def _limit(self) -> float:
         """The threshold for as many edits as there are."""

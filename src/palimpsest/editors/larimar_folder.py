@@ -38,5 +38,6 @@ def open_larimar_editor(
     models = open_remembering(Path(folder), list(READ_OUTS), device)
     editor = sized_read_outs(models, {"addressings": addressings}, slots, scoped=True)[READ_OUTS[read_out]]
     edits = prepared.edits("dev")
-    editor.threshold = scope_thresholds(editor, edits[:dev], [*edits[dev:], *prepared.edits("train")], counts)
+    others = [*edits[dev:], *prepared.edits("train")]
+    editor.threshold = scope_thresholds(editor, edits[:dev], others, counts, prepared.recall("train"))
     return editor

@@ -45,6 +45,7 @@ def read_outs(
             addressing=addressing,
             scope=NamedSubject(detectors.get(name) or NearestKey(best.key_map)) if scoped else None,
             threshold=(thresholds or {}).get(name, 0.0),
+            focused=name != PUBLISHED,
         )
         for name, (model, addressing) in made.items()
     }

@@ -42,7 +42,7 @@ class NoisyReads(LarimarEditor):
         unique = list(dict.fromkeys(prompts))
         if not unique:
             return []
-        queries, memory = self.model.encode(unique), self.memory.memory
+        queries, memory = self._looked_up(unique)[0], self.memory.memory
         scale = float(memory.read_weights(queries).square().mean().sqrt())
         read = memory.read(queries, noise=self.noise * scale, generator=self.generator)
         found = dict(zip(unique, read, strict=True))

@@ -68,13 +68,20 @@ def with_same_subject(edits: Iterable[Edit], facts: Iterable[Edit], limit: int =
     Args:
         facts: true ones (``target_true``), of which those of other relations are taken, at most ``limit`` an edit.
     """
+    return [
+        replace(edit, neighbors=tuple(Probe(fact.prompt, fact.target_true[0]) for fact in others))
+        for edit, others in other_facts(edits, facts, limit)
+        if others
+    ]
+
+
+def other_facts(edits: Iterable[Edit], facts: Iterable[Edit], limit: int = 2) -> list[tuple[Edit, list[Edit]]]:
+    """For each edit the facts of other relations about its subject, at most ``limit`` of those with a true answer."""
     about: dict[str, list[Edit]] = defaultdict(list)
     for fact in facts:
-        about[fact.subject].append(fact)
-    found = []
-    for edit in edits:
-        others = [fact for fact in about[edit.subject] if fact.relation != edit.relation and fact.target_true]
-        if others:
-            probes = tuple(Probe(fact.prompt, fact.target_true[0]) for fact in others[:limit])
-            found.append(replace(edit, neighbors=probes))
-    return found
+        if fact.target_true:
+            about[fact.subject].append(fact)
+    return [
+        (edit, [fact for fact in about.get(edit.subject, ()) if fact.relation != edit.relation][:limit])
+        for edit in edits
+    ]

@@ -300,8 +300,11 @@ def _update_block(state: State, weights: Tensor, values: Tensor, alpha: int) -> 
     gain, missing = torch.linalg.solve_triangular(factor, wanted, upper=False).split(
         [inverse.shape[-1], values.shape[-1]], -1
     )  # L⁻¹ W P and L⁻¹ (Z − W M)
-    inverse = inverse - alpha * gain.mT @ gain
-    return State(memory + alpha * gain.mT @ missing, (inverse + inverse.mT) / 2)
+    # Each product is added to where it lies, for one fact costs as much as K² numbers cost to carry to and fro.
+    inverse = (gain.mT @ (-alpha * gain)).add_(inverse)
+    if weights.shape[-2] > 1:  # a single fact's change is symmetric to the last bit
+        inverse = (inverse + inverse.mT) / 2
+    return State((gain.mT @ (alpha * missing)).add_(memory), inverse)
 
 
 def conditioning(state: State) -> Tensor:

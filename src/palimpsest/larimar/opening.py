@@ -11,7 +11,7 @@ from torch import Tensor
 
 from palimpsest.larimar.decoder import LatentDecoder
 from palimpsest.larimar.model import Larimar
-from palimpsest.lm.encoder_cache import RememberingEncoder
+from palimpsest.lm.encoder_cache import REMEMBERING, RememberingEncoder
 from palimpsest.lm.scoring import TargetScore
 
 Found = TypeVar("Found")
@@ -91,10 +91,11 @@ class RememberingDecoder(LatentDecoder):
 
     def _once(self, asked: Sequence[Hashable], find: Callable[[list[int]], list[Found]]) -> list[Found]:
         """What is known for each key; the others' rows are found in one go, equal ones once."""
-        new = {key: row for row, key in enumerate(asked) if key not in self.known}
+        known = self.known if REMEMBERING.get() else {}
+        new = {key: row for row, key in enumerate(asked) if key not in known}
         if new:
-            self.known.update(zip(new, find(list(new.values())), strict=True))
-        return [self.known[key] for key in asked]
+            known.update(zip(new, find(list(new.values())), strict=True))
+        return [known[key] for key in asked]
 
 
 def _rows(z: Tensor | None, present: Tensor | None, rows: list[int]) -> tuple[Tensor | None, Tensor | None]:

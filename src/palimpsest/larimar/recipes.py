@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,9 @@ from palimpsest.larimar.wordings import Wordings, judged_wordings, learnt_wordin
 from palimpsest.lm.descent import Log
 from palimpsest.lm.encoder import SentenceEncoder
 from palimpsest.lm.load import LanguageModel
-from palimpsest.rephrasing import prefixed, with_relations
+from palimpsest.rephrasing import with_relations
 
-PARAPHRASE, PREFIXED, QUESTION = "paraphrase", "prefixed", "question"
+PARAPHRASE, QUESTION = "paraphrase", "question"
 
 
 @dataclass(frozen=True)
@@ -63,33 +62,19 @@ class Recipes:
         asked = [*self.edits, *self.questions]
         return list(tasks.edit_pairs(asked, self.settings["others"][name], self.settings["seed"]))
 
-    def sentences(self, split: str) -> list[str]:
-        """The first sentences of texts, to stand before a prompt."""
-        texts = islice(self.prepared.text(split), self.settings["keys"]["sentences"])
-        return [text.split(". ")[0] + "." for text in texts]
-
     @cached_property
     def wordings(self) -> list[Wordings]:
         """What keys are learnt from."""
         chosen = self.settings["keys"]
         edits, questions = self.edits[: chosen["edits"]], self.questions[: chosen["questions"]]
-        made = learnt_wordings(
-            edits, questions, self.sentences("train"), each=chosen["each"], seed=self.settings["seed"]
-        )
-        return list(made)
+        return list(learnt_wordings(edits, questions, each=chosen["each"], seed=self.settings["seed"]))
 
     @cached_property
     def judged(self) -> dict[str, list[Wordings]]:
         """What keys are judged by: facts of dev in wordings that are not learnt."""
-        count, seed = self.settings["keys"]["dev"], str(self.settings["seed"])
-        facts, sentences = self.prepared.edits("dev")[:count], self.sentences("dev")
-        plain = judged_wordings(facts)
-        after = [
-            Wordings(fact.written, tuple(prefixed(edit, prompt, sentences, seed) for prompt in fact.others[:1]))
-            for edit, fact in zip(facts, plain, strict=True)
-        ]
-        questions = judged_wordings(self.prepared.questions("dev")[:count])
-        return {PARAPHRASE: plain, PREFIXED: after, QUESTION: questions}
+        count = self.settings["keys"]["dev"]
+        statements, questions = self.prepared.edits("dev")[:count], self.prepared.questions("dev")[:count]
+        return {PARAPHRASE: judged_wordings(statements), QUESTION: judged_wordings(questions)}
 
     def model(self, name: str, encoder: SentenceEncoder, lm: LanguageModel) -> Larimar:
         """A new model; ``models`` says what of it is trained."""

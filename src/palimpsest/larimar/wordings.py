@@ -11,7 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 from palimpsest.facts import Edit
-from palimpsest.rephrasing import Rephrasing, prefixed
+from palimpsest.rephrasing import Rephrasing
 
 
 class Wordings(NamedTuple):
@@ -26,16 +26,13 @@ def judged_wordings(edits: Iterable[Edit]) -> list[Wordings]:
     return [Wordings(edit.prompt, edit.paraphrases) for edit in edits]
 
 
-def learnt_wordings(
-    edits: Sequence[Edit], questions: Sequence[Edit], sentences: Sequence[str], *, each: int, seed: int
-) -> Iterator[Wordings]:
+def learnt_wordings(edits: Sequence[Edit], questions: Sequence[Edit], *, each: int, seed: int) -> Iterator[Wordings]:
     """Prompts for each fact that an edit or a question is about: its own, and forms that others of its relation have.
 
     Any of them may be the one that is written, so that questions and statements find one another.
 
     Args:
         edits, questions: of the training split, with their relations.
-        sentences: of training text, one of which stands before every other wording but that which is written.
         each: how many forms of statements, and as many of questions, are drawn for a fact.
     """
     rephrasings = [Rephrasing(asked, each, seed) for asked in (edits, questions)]
@@ -44,5 +41,4 @@ def learnt_wordings(
         prompts = [fact.prompt, *(prompt for rephrase in rephrasings for prompt in rephrase(fact))]
         Random(f"{seed}/{fact.prompt}").shuffle(prompts)
         written, *others = prompts
-        others[::2] = [prefixed(fact, prompt, sentences, str(seed)) for prompt in others[::2]]
         yield Wordings(written, tuple(others))

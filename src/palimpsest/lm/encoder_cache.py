@@ -20,7 +20,7 @@ REMEMBERING = ContextVar("REMEMBERING", default=True)
 
 @contextmanager
 def remembering_nothing() -> Iterator[None]:
-    """Texts are encoded anew inside the block, known or not: for measurements of time."""
+    """Models compute anew inside the block what they know already: for measurements of time."""
     token = REMEMBERING.set(False)
     try:
         yield
