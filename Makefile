@@ -51,7 +51,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $@
 
 .PHONY: repro
-repro: env  ## run the pipeline [SCALE=smoke|laptop|gpu|paper GRID=default|long|full DATA=world|real MIRROR=folder STAGE=name ARGS='seed=1 ...']
+repro: env  ## run the pipeline [SCALE=smoke|laptop|gpu|paper GRID=default|full DATA=world|real MIRROR=folder STAGE=name ARGS='seed=1 ...']
 	@python -m palimpsest.pipeline.compose scale=$(SCALE) $(if $(GRID),grid=$(GRID)) $(if $(DATA),data=$(DATA)) $(if $(MIRROR),'data.mirror="$(MIRROR)"') $(ARGS)
 	@dvc repro $(STAGE)
 	@$(if $(filter laptop,$(SCALE)),python -m palimpsest.pipeline.readme)

@@ -70,12 +70,13 @@ def build_world(
     unread = Corpus(train, fame, mix(seed, 101))
     text.write_chunks(data.path("text", "dev"), (unread.chunk(i, questions) for i in range(documents["text"])))
 
-    # Not 113: the test documents that it drew have informed how much and how surely MemLLM writes (see the README).
+    # Not 113 or 114: the test documents that they drew have informed from how much MemLLM learns to write, and that it
+    # stores only what it is sure of (see the README).
     draws = {
         "train": ("rare", 110, False),
         "seen": ("train", 111, True),
         "dev": ("dev", 112, False),
-        "test": ("test", 114, False),
+        "test": ("test", 115, False),
     }
     for split, (source, draw, famous) in draws.items():
         pages = sample_documents(universe.realms[source], fame, documents[split], mix(seed, draw), famous)
