@@ -22,7 +22,7 @@ class Resources(Mapping[str, Any]):
     ``new_lm``        a function that opens another copy of it, for a method that adds to it
     ``encoder``       the sentence encoder, which remembers what it has encoded
     ``corpus``        texts that the model has learnt from
-    ``irrelevant``    prompts like those of edits, but of no edit that is evaluated
+    ``irrelevant``    prompts like those of edits, statements and questions, but of none that is evaluated
     ``prepared``      the prepared data, from which settings may be chosen on dev
     ``device``        where models compute
     ================  =====================================================================================
@@ -53,7 +53,9 @@ class Resources(Mapping[str, Any]):
 
     @cached_property
     def irrelevant(self) -> list[str]:
-        return [edit.prompt for edit in self.prepared.edits("train")]
+        edits = self.prepared.edits("train")
+        questions = self.prepared.questions("train") if "train" in self.prepared.splits("questions") else []
+        return [edit.prompt for edit in (*edits, *questions)]
 
     @property
     def device(self) -> str:
