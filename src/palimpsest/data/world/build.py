@@ -48,7 +48,8 @@ def build_world(
         reach: from rank ``reach * knee`` on no document of the training text is about an entity.
         questions: the share of chunks of the training text that are lines of questions and answers.
         documents: how many annotated documents a split has. ``train`` are about entities of the realm ``rare`` (a
-            memory is to be used where the model does not know), ``seen`` about famous ones of ``train``, ``dev`` and
+            memory is to be used where the model does not know; more of them than it has are about kinds of which it
+            has few, so that their relations are learnt, too), ``seen`` about famous ones of ``train``, ``dev`` and
             ``test`` about entities of their own realms. ``text`` counts the unread chunks of the dev text, ``restated``
             those documents of the training text that are about entities of ``rare`` and state everything twice: what
             is said again can only be copied, so from them a model learns to copy.
@@ -72,14 +73,14 @@ def build_world(
 
     # Not 113 or 114: the test documents that they drew have informed from how much MemLLM learns to write, and that it
     # stores only what it is sure of (see the README).
-    draws = {
-        "train": ("rare", 110, False),
-        "seen": ("train", 111, True),
-        "dev": ("dev", 112, False),
-        "test": ("test", 115, False),
+    draws: dict[str, tuple[str, int, dict[str, bool]]] = {
+        "train": ("rare", 110, {"balanced": True}),
+        "seen": ("train", 111, {"famous": True}),
+        "dev": ("dev", 112, {}),
+        "test": ("test", 115, {}),
     }
-    for split, (source, draw, famous) in draws.items():
-        pages = sample_documents(universe.realms[source], fame, documents[split], mix(seed, draw), famous)
+    for split, (source, draw, chosen) in draws.items():
+        pages = sample_documents(universe.realms[source], fame, documents[split], mix(seed, draw), **chosen)
         docred.write_documents(data.path("documents", split), _bar(pages, documents[split], f"{split} documents"))
 
     writer = EditWriter(train, fame.knee, mix(seed, 120))

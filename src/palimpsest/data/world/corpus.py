@@ -79,17 +79,27 @@ class Corpus:
 
 
 def sample_documents(
-    realm: Realm, fame: Fame, count: int, seed: int, famous: bool = False, restated: bool = False
+    realm: Realm,
+    fame: Fame,
+    count: int,
+    seed: int,
+    *,
+    famous: bool = False,
+    restated: bool = False,
+    balanced: bool = False,
 ) -> Iterator[Document]:
     """``count`` documents about entities drawn evenly from a realm, which may be ``restated``.
 
-    ``famous`` restricts them to ranks before the knee; kinds come in proportion to their knees then, or their sizes.
+    Args:
+        famous: only those of ranks before the knee; kinds come in proportion to their knees then, or their sizes.
+        balanced: kinds come in proportion to the square roots of that, so that more is told of those of which there
+            are few.
     """
     pools = {}
     for kind, knee in fame.knee.items():
         size = realm.sizes.of(kind)
         pools[kind] = min(knee, size) if famous else size
-    kinds, weights = list(pools), list(pools.values())
+    kinds, weights = list(pools), [size**0.5 if balanced else size for size in pools.values()]
     for index in range(count):
         rng = Random(mix(seed, 3, index))
         kind = rng.choices(kinds, weights)[0]
