@@ -190,6 +190,20 @@ def test_documents_are_about_the_famous_or_about_all(universe: Universe) -> None
     assert len(anyone - knees) > len(anyone & knees)
 
 
+def test_balanced_documents_are_oftener_about_kinds_of_which_there_are_few(universe: Universe) -> None:
+    realm = universe.realms["rare"]
+    sizes = {kind: realm.sizes.of(kind) for kind in FAME.knee}
+    kinds = {universe.name(thing): kind for kind in sizes for thing in realm.things(kind)}
+
+    def shares(balanced: bool) -> dict[Kind, float]:
+        pages = list(sample_documents(realm, FAME, 600, 1, balanced=balanced))
+        return {kind: sum(kinds[page.title] is kind for page in pages) / len(pages) for kind in sizes}
+
+    roots = {kind: size**0.5 for kind, size in sizes.items()}
+    assert shares(False) == pytest.approx({kind: size / sum(sizes.values()) for kind, size in sizes.items()}, abs=0.06)
+    assert shares(True) == pytest.approx({kind: root / sum(roots.values()) for kind, root in roots.items()}, abs=0.06)
+
+
 def test_restated_documents_state_everything_twice_in_two_wordings(universe: Universe) -> None:
     once = twice = at_once = records = 0
     for page in sample_documents(universe.realms["rare"], FAME, 100, 1, restated=True):
