@@ -16,13 +16,14 @@ from palimpsest.editors.editor import Editor
 from palimpsest.evaluation.drift import PERPLEXITY
 from palimpsest.evaluation.experiments import Experiments
 from palimpsest.evaluation.rows import EXPERIMENTS, RowFiles
+from palimpsest.evaluation.same_subject import SAME_SUBJECT
 from palimpsest.facts import Edit
 
 SETTINGS: dict[str, Any] = {
     "seed": 0,
     "max_new_tokens": 4,
     "single": {"edits": 5, "chunk": 2},
-    "questions": {"neighbors": 1, "portability": 1},
+    "questions": {"neighbors": 1, "portability": 1, "same_subject": 2},
     "sequential": {"sequences": [[1, 3], [4, 2]], "at_once": 2, "limit": 3},
     "batch": {"sizes": [[2, 3], [6, 1]], "limit": 4},
     "drift": {"lengths": [4], "texts": 2, "sampled_tokens": 2, "fluency": {"edits": 1, "max_new_tokens": 4}},
@@ -58,7 +59,29 @@ def prepared(tmp_path: Path) -> PreparedData:
          "answers": [f"old{n}"], "loc": f"nq question: Who is N{n}X?", "loc_ans": "near"}
         for n in range(COUNT)
     ]  # fmt: skip
-    for name, content in (("edits/test.json", edits), ("questions/test.json", questions)):
+    facts = [
+        {
+            "case_id": f"{relation} {subject}",
+            "requested_rewrite": {
+                "prompt": f"the {relation} of {{}} is",
+                "relation_id": relation,
+                "subject": subject,
+                "target_new": {"str": "never"},
+                "target_true": {"str": "true"},
+            },
+            "paraphrase_prompts": [],
+            "neighborhood_prompts": [],
+            "attribute_prompts": [],
+            "generation_prompts": [],
+        }
+        for relation in ("P1", "P2", "P3", "P4")
+        for subject in ("S1X", "S9X")
+    ]
+    for name, content in (
+        ("edits/test.json", edits),
+        ("questions/test.json", questions),
+        ("recall/train.json", facts),
+    ):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(json.dumps(content))
     (tmp_path / "text").mkdir()
@@ -91,7 +114,10 @@ def experiments(prepared: PreparedData, editor: Editor | None = None, **more: An
 def test_each_experiment_makes_and_asks_what_the_settings_say(prepared: PreparedData) -> None:
     rows = experiments(prepared)
     assert tuple(rows) == EXPERIMENTS
-    assert Counter(row["kind"] for row in rows["single"]) == {"edit": 5, "paraphrase": 5, "neighbor": 5}
+    kinds = {"edit": 5, "paraphrase": 5, "neighbor": 5, SAME_SUBJECT: 2}
+    assert Counter(row["kind"] for row in rows["single"]) == kinds
+    beside = [row for row in rows["single"] if row["kind"] == SAME_SUBJECT]
+    assert [(row["case_id"], row["number"], row["unchanged"]) for row in beside] == [("1", 0, False), ("1", 1, False)]
     runs = Counter((row["length"], row["run"], row["phase"]) for row in rows["sequential"] if row["kind"] == "edit")
     assert runs == {(1, run, "after_last"): 1 for run in range(3)} | {
         (4, run, phase): count for run in range(2) for phase, count in (("after_edit", 2), ("after_last", 3))

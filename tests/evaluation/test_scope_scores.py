@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from palimpsest.evaluation.scope import curve, scope_scores, with_same_subject
+from palimpsest.evaluation.same_subject import with_same_subject
+from palimpsest.evaluation.scope import curve, scope_scores
 from palimpsest.facts import Edit, Probe
 
 

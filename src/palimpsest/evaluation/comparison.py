@@ -16,6 +16,7 @@ import pandas as pd
 from palimpsest.evaluation.editing import COUNTERFACT, FREE, MEANS, SHARES, Kind, Row, score, summarize
 from palimpsest.evaluation.editing_runs import AFTER_LAST
 from palimpsest.evaluation.rows import read_rows
+from palimpsest.evaluation.same_subject import SAME_SUBJECT
 from palimpsest.evaluation.selection import interval_of
 from palimpsest.evaluation.statistics import Interval
 
@@ -47,6 +48,7 @@ GENERATED: dict[str, Measure] = {  # as MEND's, WISE's and MemLLM's tables on Zs
     "reliability": ("edit", "exact"),
     "generalization": ("paraphrase", "exact"),
     "locality": ("neighbor", "unchanged"),
+    "same_subject": (SAME_SUBJECT, "unchanged"),  # of single edits
     "score": (SCORE, "exact"),
 }
 

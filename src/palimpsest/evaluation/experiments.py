@@ -19,6 +19,7 @@ from palimpsest.evaluation.editing import Baseline, Probing, Row, questions
 from palimpsest.evaluation.editing_runs import asked_about, batch, neighbor_answers, sequence, single_edits
 from palimpsest.evaluation.forgetting import forget_some, plan_rounds
 from palimpsest.evaluation.rows import FORGETFUL, Sink, kept
+from palimpsest.evaluation.same_subject import SAME_SUBJECT, other_facts, probes_of
 from palimpsest.facts import Edit
 
 TOGETHER = 64  # edits of a sequence made in one call, where that is the same as a call for each
@@ -70,12 +71,22 @@ class Experiments:
         ]
 
     def _single(self) -> list[Row]:
+        """Other facts of an edit's subject are asked as further neighbours, and told apart afterwards."""
         own = self.settings["single"]
         edits = self._first(self.edits, own["edits"])
-        baseline = neighbor_answers(self.editor, edits, self.probing)
-        return single_edits(
-            self.editor, edits, self.probing, baseline, sink=self.sink, chunk=own["chunk"], progress=self.progress
+        beside = other_facts(edits, self.prepared.recall("train"), self.settings["questions"]["same_subject"])
+        asked = [replace(edit, neighbors=(*edit.neighbors, *probes_of(facts))) for edit, facts in beside]
+        baseline = neighbor_answers(self.editor, asked, self.probing)
+        rows = single_edits(
+            self.editor, asked, self.probing, baseline, sink=self.sink, chunk=own["chunk"], progress=self.progress
         )
+        neighbors = {edit.case_id: len(edit.neighbors) for edit in edits}
+        return [
+            row | {"kind": SAME_SUBJECT, "number": row["number"] - neighbors[row["case_id"]]}
+            if row["kind"] == "neighbor" and row["number"] >= neighbors[row["case_id"]]
+            else row
+            for row in rows
+        ]
 
     def _sequential(self) -> list[Row]:
         own, measured, drift = self.settings["sequential"], self.settings["drift"]["lengths"], self._unedited()

@@ -18,6 +18,7 @@ SAID = {
     "reliability": "says the\nnew answer",
     "generalization": "… in other\nwords",
     "locality": "leaves\nothers alone",
+    "same_subject": "and its other\nfacts",
 }
 CELL = ["method", "column", "value", "unit"]
 

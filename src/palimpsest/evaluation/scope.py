@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import pandas as pd
 import torch
 
 from palimpsest.editors.larimar import LarimarEditor
 from palimpsest.evaluation.editing import questions
-from palimpsest.facts import Edit, Probe
+from palimpsest.facts import Edit
 from palimpsest.larimar.scope import choose_threshold, operating_characteristic
 
 
@@ -58,30 +56,3 @@ def curve(scores: pd.DataFrame, threshold: float | None = None) -> tuple[pd.Data
     )
     chosen = (table["threshold"] >= threshold).sum() - 1  # where it lets in the same prompts
     return table.assign(chosen=table.index == chosen), threshold
-
-
-def with_same_subject(edits: Iterable[Edit], facts: Iterable[Edit], limit: int = 2) -> list[Edit]:
-    """The edits that have other facts about their own subjects, with these in the place of their neighbours.
-
-    Harder than neighbours, whose prompts never name the edit's subject.
-
-    Args:
-        facts: true ones (``target_true``), of which those of other relations are taken, at most ``limit`` an edit.
-    """
-    return [
-        replace(edit, neighbors=tuple(Probe(fact.prompt, fact.target_true[0]) for fact in others))
-        for edit, others in other_facts(edits, facts, limit)
-        if others
-    ]
-
-
-def other_facts(edits: Iterable[Edit], facts: Iterable[Edit], limit: int = 2) -> list[tuple[Edit, list[Edit]]]:
-    """For each edit the facts of other relations about its subject, at most ``limit`` of those with a true answer."""
-    about: dict[str, list[Edit]] = defaultdict(list)
-    for fact in facts:
-        if fact.target_true:
-            about[fact.subject].append(fact)
-    return [
-        (edit, [fact for fact in about.get(edit.subject, ()) if fact.relation != edit.relation][:limit])
-        for edit in edits
-    ]

@@ -9,7 +9,8 @@ import pandas as pd
 
 from palimpsest.editors.larimar import LarimarEditor
 from palimpsest.evaluation.editing import questions
-from palimpsest.evaluation.scope import curve, other_facts
+from palimpsest.evaluation.same_subject import other_facts
+from palimpsest.evaluation.scope import curve
 from palimpsest.facts import Edit
 
 MEMORIES = 40  # filled one after the other, at the most, for the threshold at one number of edits

@@ -182,6 +182,7 @@ EDITORS = {
     "single.reliability": "says the new answer",
     "single.generalization": "in other words",
     "single.locality": "leaves others alone",
+    "single.same_subject": "and the subject's other facts",
     "sequential.1000.score": "all three after 1,000 edits",
     "forget.forgotten": "still said when forgotten",
     "seconds_per_edit": "seconds an edit",
