@@ -96,22 +96,22 @@ class Task:
         max_new_tokens: int,
         seed: int,
     ) -> Task:
-        """A sample of some edits to make alone, and one of others to make in turn.
+        """The first of some edits to make alone, and a sample of others to make in turn.
 
-        Those whose prompt does not name the subject (there are such in ZsRE) are left out: methods that look for it
-        cannot make them.
+        So it is in :mod:`palimpsest.evaluation.experiments`: single edits are about what comes first, famous subjects,
+        and long sequences go on to others. Edits whose prompt does not name the subject (there are such in ZsRE) are
+        left out: methods that look for it cannot make them.
 
         Args:
             neighbors: at most so many of an edit are asked.
         """
 
-        def sample(some: Sequence[Edit], count: int) -> list[Edit]:
-            usable = [edit for edit in some if edit.subject in edit.prompt]
-            return [replace(edit, neighbors=edit.neighbors[:neighbors]) for edit in drawn(usable, count, seed)]
+        def usable(some: Sequence[Edit]) -> list[Edit]:
+            return [replace(edit, neighbors=edit.neighbors[:neighbors]) for edit in some if edit.subject in edit.prompt]
 
         kinds = tuple(FREE)
         probing = Probing(max_new_tokens=max_new_tokens, kinds=kinds, generated=kinds)
-        return cls(alone=sample(edits, alone), in_turn=sample(others, in_turn), probing=probing)
+        return cls(alone=usable(edits)[:alone], in_turn=drawn(usable(others), in_turn, seed), probing=probing)
 
 
 def run_trial(editor: Editor, task: Task) -> Row:
