@@ -49,15 +49,20 @@ def test_memllm_is_opened_with_both_adapters(tmp_path: Path) -> None:
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> PreparedData:
-    """Edits of dev and train with neighbours."""
-    for split in ("dev", "train"):
+    """Edits of dev and train with neighbours, and other facts about those of dev."""
+    for kind, split, relation, prompt in (
+        ("edits", "dev", "P19", "{} was born in"),
+        ("edits", "train", "P19", "{} was born in"),
+        ("recall", "train", "P20", "{} died in"),
+    ):
+        about = "dev" if kind == "recall" else split
         edits = [
             {
                 "case_id": number,
                 "requested_rewrite": {
-                    "prompt": "{} was born in",
-                    "relation_id": "P19",
-                    "subject": f"{split}{number}",
+                    "prompt": prompt,
+                    "relation_id": relation,
+                    "subject": f"{about}{number}",
                     "target_new": {"str": TOWNS[number % 4]},
                     "target_true": {"str": TOWNS[(number + 1) % 4]},
                 },
@@ -68,8 +73,8 @@ def prepared(tmp_path: Path) -> PreparedData:
             }
             for number in range(6)
         ]
-        (tmp_path / "edits").mkdir(exist_ok=True)
-        (tmp_path / "edits" / f"{split}.json").write_text(json.dumps(edits))
+        (tmp_path / kind).mkdir(exist_ok=True)
+        (tmp_path / kind / f"{split}.json").write_text(json.dumps(edits))
     return PreparedData(tmp_path)
 
 

@@ -18,7 +18,7 @@ SAID = {
     "reliability": "says the\nnew answer",
     "generalization": "… in other\nwords",
     "locality": "leaves\nothers alone",
-    "same_subject": "and its other\nfacts",
+    "same_subject": "… the subject's\nother facts, too",
 }
 CELL = ["method", "column", "value", "unit"]
 
